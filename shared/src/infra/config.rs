@@ -1,0 +1,152 @@
+//! Flags and environment.
+//!
+//! Every part of the system declares its flags as text and reads them with [`Faults`], so that a process that cannot
+//! start names everything that is wrong at once.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Args;
+use sqlx::postgres::PgConnectOptions;
+
+use super::crypto::{KeyRing, Secret};
+use super::db::Db;
+use super::redis::{self, Redis};
+
+/// Collects what is wrong with the configuration.
+#[derive(Debug, Default)]
+pub struct Faults(Vec<String>);
+
+impl Faults {
+    /// Parses a variable that may be absent.
+    pub fn optional<T, E: Display>(
+        &mut self,
+        name: &str,
+        text: &Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let text = text.as_deref().map(str::trim).filter(|t| !t.is_empty())?;
+        parse(text).map_err(|e| self.0.push(format!("{name}: {e}"))).ok()
+    }
+
+    /// Parses a variable that must be there.
+    pub fn required<T, E: Display>(
+        &mut self,
+        name: &str,
+        text: &Option<String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if text.as_deref().is_none_or(|t| t.trim().is_empty()) {
+            self.0.push(format!("{name}: missing"));
+        }
+        self.optional(name, text, parse)
+    }
+
+    /// Notes a fault found by other means.
+    pub fn push(&mut self, name: &str, fault: impl Display) {
+        self.0.push(format!("{name}: {fault}"));
+    }
+
+    /// # Errors
+    /// One line a fault, if there is any.
+    pub fn finish(self) -> anyhow::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        anyhow::bail!("the configuration is not usable:\n  {}\nsee --help or .env.example", self.0.join("\n  "))
+    }
+}
+
+/// Parses with the type's own `FromStr`.
+pub fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e| format!("`{text}`: {e}"))
+}
+
+/// Reads `.env` of the working folder into the environment, in debug builds alone. Call it before any thread starts.
+pub fn load_dotenv() {
+    if cfg!(debug_assertions) {
+        let _ = dotenvy::dotenv();
+    }
+}
+
+/// What every process needs to reach its stores.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// PostgreSQL 15 or newer: postgres://user:password@host:port/database
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Redis 7 or newer: redis://… or rediss://…
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    redis_url: Option<String>,
+}
+
+/// PostgreSQL and Redis, connected when first used.
+#[derive(Clone)]
+pub struct Stores {
+    pub db: Db,
+    pub redis: Redis,
+    /// Opens further connections: blocking pops.
+    pub redis_client: ::redis::Client,
+}
+
+impl StoreArgs {
+    /// Checks the addresses and makes the handles; nothing is connected yet. `connections` bounds the pool.
+    pub fn open(&self, connections: u32, faults: &mut Faults) -> Option<Stores> {
+        let options = faults.required("DATABASE_URL", &self.database_url, |t| {
+            t.parse::<PgConnectOptions>().map_err(|e| format!("not a PostgreSQL URL: {e}"))
+        });
+        let client = faults.required("REDIS_URL", &self.redis_url, |t| {
+            ::redis::Client::open(t).map_err(|e| format!("not a Redis URL: {e}"))
+        });
+        let (options, redis_client) = (options?, client?);
+        let redis = redis::connect_lazy(&redis_client).map_err(|e| faults.push("REDIS_URL", e)).ok()?;
+        Some(Stores { db: Db::connect_lazy(options, connections), redis, redis_client })
+    }
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct KeyRingArgs {
+    /// Key ring for secrets at rest: id:base64(32 bytes), comma separated; the first one seals
+    #[arg(long, env = "MASTER_KEYS", hide_env_values = true)]
+    master_keys: Option<String>,
+}
+
+impl KeyRingArgs {
+    pub fn read(&self, faults: &mut Faults) -> Option<Arc<KeyRing>> {
+        faults.required("MASTER_KEYS", &self.master_keys, KeyRing::parse).map(Arc::new)
+    }
+}
+
+/// Reads a listen address, with a default.
+pub fn listen_addr(name: &str, text: &Option<String>, default: &str, faults: &mut Faults) -> Option<SocketAddr> {
+    let text = text.clone().or_else(|| Some(default.to_owned()));
+    faults.required(name, &text, |t| {
+        t.parse::<SocketAddr>().map_err(|_| format!("`{t}` is not an address such as {default}"))
+    })
+}
+
+/// A value from the environment that must not be printed.
+pub fn secret(text: &Option<String>) -> Option<Secret<String>> {
+    text.clone().filter(|t| !t.is_empty()).map(Secret::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let mut faults = Faults::default();
+        let args = StoreArgs { database_url: None, redis_url: Some("http://x".into()) };
+        assert!(args.open(1, &mut faults).is_none());
+        listen_addr("API_ADDR", &Some("8080".into()), "127.0.0.1:8080", &mut faults);
+        KeyRingArgs { master_keys: Some("k".into()) }.read(&mut faults);
+        let text = faults.finish().unwrap_err().to_string();
+        for name in ["DATABASE_URL: missing", "REDIS_URL: not a Redis URL", "API_ADDR: `8080`", "MASTER_KEYS: entry 1"]
+        {
+            assert!(text.contains(name), "{text}");
+        }
+    }
+}

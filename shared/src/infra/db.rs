@@ -1,0 +1,232 @@
+//! PostgreSQL: one pool, three doors.
+//!
+//! [`Db::tenant`] sees one tenant's rows, [`Db::identity`] the tables needed to find out who is calling, and
+//! [`SystemDb::system`] everything. Request handlers are given a [`Db`] only. Each door is a role with row-security
+//! policies of its own, set for the transaction alone, so that no session state outlives it (transaction-pooling proxies).
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+
+use super::ids::TenantId;
+use crate::{Error, Result};
+
+/// How long a request or a loop waits for a free connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The server ends a statement that takes longer.
+const STATEMENT_TIMEOUT: &str = "10s";
+
+/// The doors a request handler may use.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: PgPool,
+}
+
+/// The door of the dispatcher and of maintenance; never given to a request handler.
+#[derive(Debug, Clone)]
+pub struct SystemDb {
+    pool: PgPool,
+}
+
+impl Db {
+    /// A pool of at most `max_connections`, connected lazily: the server may be down now and come back.
+    pub fn connect_lazy(options: PgConnectOptions, max_connections: u32) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(Duration::from_secs(300))
+            .test_before_acquire(false) // a dead connection shows at BEGIN, see `begin`
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
+    /// The system's door over the same pool.
+    pub fn system(&self) -> SystemDb {
+        SystemDb { pool: self.pool.clone() }
+    }
+
+    /// A transaction that sees the rows of `tenant` alone.
+    pub async fn tenant(&self, tenant: TenantId) -> Result<TenantTx> {
+        let begin = format!(
+            "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_tenant; \
+             set local app.tenant_id = '{tenant}'"
+        );
+        Ok(TenantTx { tx: begin_with(&self.pool, begin).await?, tenant })
+    }
+
+    /// A transaction that sees who exists (tenants, users, memberships, credentials) and nothing else.
+    pub async fn identity(&self) -> Result<IdentityTx> {
+        let begin =
+            format!("begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_identity");
+        Ok(IdentityTx { tx: begin_with(&self.pool, begin).await? })
+    }
+
+    /// For health checks.
+    pub async fn ping(&self) -> Result<()> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The pool itself, for migrations and tests; the doors are for everything else.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl SystemDb {
+    /// A transaction that sees every tenant's rows.
+    pub async fn system(&self) -> Result<SystemTx> {
+        let begin =
+            format!("begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system");
+        Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
+    }
+
+    /// A system transaction whose commit does not wait for the disk.
+    ///
+    /// For what a crash of PostgreSQL may forget without losing a job: claims and heartbeats.
+    pub async fn system_relaxed(&self) -> Result<SystemTx> {
+        let begin = format!(
+            "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system; \
+             set local synchronous_commit = off"
+        );
+        Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
+    }
+}
+
+/// Begins with settings in the same round trip; a connection found dead is replaced once.
+async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>> {
+    match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+        Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
+            Ok(pool.begin_with(AssertSqlSafe(begin)).await?)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// Whether `error` means that the server is not there, rather than that the statement is wrong.
+pub fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::BeginFailed => true,
+        // connection exception, insufficient resources, operator intervention (restart, statement timeout), I/O error
+        sqlx::Error::Database(db) => {
+            db.code().is_some_and(|c| ["08", "53", "57", "58"].iter().any(|class| c.starts_with(class)))
+        }
+        _ => false,
+    }
+}
+
+/// One tenant's transaction. Dropped without [`commit`](Self::commit), it rolls back.
+#[derive(Debug)]
+pub struct TenantTx {
+    tx: Transaction<'static, Postgres>,
+    tenant: TenantId,
+}
+
+impl TenantTx {
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Turns into another tenant's transaction; the work so far stays in it.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// A transaction over the identity tables. Dropped without [`commit`](Self::commit), it rolls back.
+#[derive(Debug)]
+pub struct IdentityTx {
+    tx: Transaction<'static, Postgres>,
+}
+
+impl IdentityTx {
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.tx.commit().await?)
+    }
+
+    /// Goes on as `tenant` in the same transaction: for registration, which creates a tenant and then works in it.
+    pub async fn into_tenant(mut self, tenant: TenantId) -> Result<TenantTx> {
+        let set = format!("set local role millwork_tenant; set local app.tenant_id = '{tenant}'");
+        sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut *self.tx).await?;
+        Ok(TenantTx { tx: self.tx, tenant })
+    }
+}
+
+/// The system's transaction. Dropped without [`commit`](Self::commit), it rolls back.
+#[derive(Debug)]
+pub struct SystemTx {
+    tx: Transaction<'static, Postgres>,
+}
+
+impl SystemTx {
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// What a query function needs of a transaction, whichever door it came through.
+macro_rules! connection {
+    ($($tx:ty),*) => {$(
+        impl Deref for $tx {
+            type Target = PgConnection;
+
+            fn deref(&self) -> &PgConnection {
+                &self.tx
+            }
+        }
+
+        impl DerefMut for $tx {
+            fn deref_mut(&mut self) -> &mut PgConnection {
+                &mut self.tx
+            }
+        }
+    )*};
+}
+connection!(TenantTx, IdentityTx, SystemTx);
+
+/// Brings the schema up to date.
+///
+/// # Errors
+/// Fails when the database cannot be reached, or when its schema was made by a newer release.
+pub async fn migrate(db: &Db) -> Result<()> {
+    MIGRATIONS.run(&db.pool).await.map_err(|e| Error::Internal(e.into()))
+}
+
+/// Refuses a schema older than this build needs.
+///
+/// # Errors
+/// [`Error::Conflict`] names the command to run; [`Error::Unavailable`] when the database does not answer.
+pub async fn check_schema(db: &Db) -> Result<()> {
+    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or_default();
+    let applied: Option<i64> =
+        match sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(&db.pool).await {
+            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01") => None,
+            other => other?,
+        };
+    if applied.is_some_and(|applied| applied >= known) {
+        return Ok(());
+    }
+    let applied = applied.map_or("empty".to_owned(), |v| v.to_string());
+    Err(Error::conflict(
+        "schema_outdated",
+        format!("the schema is {applied}, this build needs {known}: run `millwork-api migrate`"),
+    ))
+}
+
+/// A name for this exact set of migrations.
+#[cfg(feature = "testing")]
+pub fn schema_fingerprint() -> String {
+    use sha2::{Digest, Sha256};
+    let mut hash = Sha256::new();
+    MIGRATIONS.iter().for_each(|m| hash.update(&m.checksum));
+    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
+}
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

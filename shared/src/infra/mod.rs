@@ -1,0 +1,20 @@
+//! The plumbing under every feature.
+
+/// The time, which tests may move.
+pub mod clock;
+/// Command-line flags and environment, with every fault named at once.
+pub mod config;
+/// Secrets at rest: AEAD under a rotating key ring; hashes of tokens.
+pub mod crypto;
+/// PostgreSQL: one pool, three doors (tenant, identity, system).
+pub mod db;
+/// UUIDv7 newtypes.
+pub mod ids;
+/// Redis by one multiplexed connection that reconnects by itself.
+pub mod redis;
+/// SIGTERM and SIGINT as a token.
+pub mod shutdown;
+/// Tasks that keep their span and whose panics are seen.
+pub mod tasks;
+/// Logs.
+pub mod telemetry;

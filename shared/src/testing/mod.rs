@@ -1,0 +1,106 @@
+//! Real databases for tests, made in milliseconds from a migrated template.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+
+use crate::infra::clock::Clock;
+use crate::infra::db::{self, Db};
+
+/// A database of its own, dropped at the end, whose clock can be moved.
+pub struct TestDb {
+    pub db: Db,
+    pub clock: Clock,
+    pub url: String,
+    name: String,
+    admin: PgConnectOptions,
+}
+
+/// The server that `cargo dev test` started.
+fn admin_options() -> PgConnectOptions {
+    let url = std::env::var("MILLWORK_TEST_DATABASE_URL")
+        .expect("MILLWORK_TEST_DATABASE_URL is not set: run the tests by `cargo dev test`");
+    url.parse().expect("MILLWORK_TEST_DATABASE_URL is a PostgreSQL URL")
+}
+
+/// The address of the test Redis; tests share it and keep apart by [`key_prefix`].
+pub fn redis_url() -> String {
+    std::env::var("MILLWORK_TEST_REDIS_URL")
+        .expect("MILLWORK_TEST_REDIS_URL is not set: run the tests by `cargo dev test`")
+}
+
+impl TestDb {
+    /// Clones the migrated template into a fresh database.
+    pub async fn create() -> Self {
+        let admin = admin_options();
+        let mut conn = PgConnection::connect_with(&admin).await.expect("the test database answers");
+        let template = ensure_template(&mut conn, &admin).await;
+        let name = format!("t_{}", uuid::Uuid::new_v4().simple());
+        let sql = format!("create database {name} template {template}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await.expect("the template can be cloned");
+        let options = admin.clone().database(&name);
+        let url = std::env::var("MILLWORK_TEST_DATABASE_URL").unwrap_or_default();
+        let url = url.rsplit_once('/').map(|(server, _)| format!("{server}/{name}")).expect("the URL names a database");
+        Self { db: Db::connect_lazy(options, 10), clock: Clock::default(), url, name, admin }
+    }
+
+    /// Moves the ledger's clock and this test's process clock forward.
+    pub async fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        let sql = format!(
+            "create or replace function ledger_now() returns timestamptz language sql stable
+             return now() + interval '{} milliseconds'",
+            self.clock.offset().as_millis()
+        );
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.db.pool()).await.expect("the clock can be moved");
+    }
+
+    /// A pool of the owner's role, for looking behind the doors.
+    pub async fn owner(&self) -> PgPool {
+        PgPoolOptions::new().connect_with(self.admin.clone().database(&self.name)).await.expect("the database answers")
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        let (name, admin) = (std::mem::take(&mut self.name), self.admin.clone());
+        // A thread of its own: the test's runtime may be gone, and must not be blocked.
+        let _ = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async move {
+                let mut conn = PgConnection::connect_with(&admin).await?;
+                let sql = format!("drop database if exists {name} with (force)");
+                sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut conn).await?;
+                anyhow::Ok(())
+            })
+        })
+        .join();
+    }
+}
+
+/// Makes the template once per set of migrations, whichever test process comes first.
+async fn ensure_template(conn: &mut PgConnection, admin: &PgConnectOptions) -> String {
+    let template = format!("template_{}", db::schema_fingerprint());
+    let exists = "select exists (select from pg_database where datname = $1)";
+    if sqlx::query_scalar::<_, bool>(exists).bind(&template).fetch_one(&mut *conn).await.expect("query") {
+        return template;
+    }
+    sqlx::raw_sql("select pg_advisory_lock(7)").execute(&mut *conn).await.expect("lock");
+    if !sqlx::query_scalar::<_, bool>(exists).bind(&template).fetch_one(&mut *conn).await.expect("query") {
+        let draft = format!("{template}_draft");
+        let drop = format!("drop database if exists {draft} with (force)");
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *conn).await.expect("drop draft");
+        sqlx::raw_sql(AssertSqlSafe(format!("create database {draft}")))
+            .execute(&mut *conn)
+            .await
+            .expect("create draft");
+        let db = Db::connect_lazy(admin.clone().database(&draft), 1);
+        db::migrate(&db).await.expect("the migrations run");
+        db.pool().close().await;
+        let rename = format!("alter database {draft} rename to {template}");
+        sqlx::raw_sql(AssertSqlSafe(rename)).execute(&mut *conn).await.expect("rename draft");
+    }
+    sqlx::raw_sql("select pg_advisory_unlock(7)").execute(&mut *conn).await.expect("unlock");
+    template
+}

@@ -1,0 +1,16 @@
+//! What handlers may use.
+
+use std::sync::Arc;
+
+use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::db::{Db, SystemDb};
+
+/// Made once at start, shared by all handlers.
+pub struct Context {
+    pub db: Db,
+    /// For handlers that work across tenants: batched reads of deliveries, maintenance.
+    pub system: SystemDb,
+    pub keys: Arc<KeyRing>,
+    pub clock: Clock,
+}

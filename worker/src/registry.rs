@@ -1,0 +1,11 @@
+//! Contents page: every feature's handlers.
+
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::runtime::{Registry, echo};
+
+/// The handlers of every kind, over one context.
+pub fn registry(context: Arc<Context>) -> Registry {
+    Registry::over(context).with(echo::echo)
+}
