@@ -11,8 +11,7 @@ create table jobs (
     payload      text not null, -- JSON as the client sent it; never queried inside, so never parsed
     max_attempts smallint not null,
     timeout_ms   integer not null,
-    run_at       timestamptz not null,
-    created_at   timestamptz not null,
+    run_at       timestamptz not null, -- as asked for; a retry moves job_live's. Created at: the id's own time
     unique_key   text,
     tags         text[],
     schedule_id  uuid,

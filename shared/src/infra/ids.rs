@@ -17,6 +17,12 @@ macro_rules! id {
             pub fn generate() -> Self {
                 Self(uuid::Uuid::now_v7())
             }
+
+            /// The time in the id, to the millisecond; the epoch for an id that is no UUIDv7.
+            pub fn created_at(self) -> chrono::DateTime<chrono::Utc> {
+                let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |t| t.to_unix());
+                chrono::DateTime::from_timestamp(seconds as i64, nanos).unwrap_or_default()
+            }
         }
 
         impl std::fmt::Display for $name {

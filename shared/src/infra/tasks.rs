@@ -30,6 +30,12 @@ where
     )
 }
 
+/// Runs `future` to its end and forgets it: for short work whose failure it logs itself.
+#[expect(clippy::disallowed_methods, reason = "the place the ban points at")]
+pub fn detach(future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(future.in_current_span());
+}
+
 /// Aborting the handle that `spawn` returned aborts the task itself.
 struct AbortOnDrop(tokio::task::AbortHandle);
 

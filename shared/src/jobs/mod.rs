@@ -184,6 +184,11 @@ impl NewJob {
         })
     }
 
+    /// When the job was made: the time in its id, to the millisecond.
+    pub fn created_at(&self) -> DateTime<Utc> {
+        self.id.created_at()
+    }
+
     /// Says which request asked for the job.
     pub fn caused_by(mut self, cause: &Cause) -> Self {
         self.request_id.clone_from(&cause.request_id);

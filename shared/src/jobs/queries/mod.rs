@@ -1,1 +1,29 @@
-//! x
+//! The ledger: every statement on the tables of jobs.
+//!
+//! Batches are sorted by (tenant, id) before they meet the database, so that no two of them can deadlock.
+
+mod claim;
+mod control;
+mod finish;
+mod intake;
+mod lanes;
+mod read;
+mod reap;
+mod stats;
+mod workers;
+
+pub use claim::{Claimed, claim, release};
+pub use control::{CancelResult, cancel, list_cancels, list_pauses, pause, resume, retry_now};
+pub use finish::{Ending, Finished, Retried, finish, retry, snooze};
+pub use intake::{enqueue, insert, insert_unique};
+pub use lanes::{DueJob, list_due, list_lane, list_lanes};
+pub use read::{Attempt, Filter, JobRow, StateRow, find, get, list, list_attempts, list_states};
+pub use reap::{ReapReport, mark_lost, reap};
+pub use stats::{BUCKETS, MinuteStats, QueueDepth, StatsRow, add_stats, list_depths, list_stats};
+pub use workers::{Heartbeat, NewWorker, WorkerRow, heartbeat, list_alive, register, say_goodbye};
+
+/// A duration as PostgreSQL counts it, in microseconds.
+fn interval(duration: std::time::Duration) -> sqlx::postgres::types::PgInterval {
+    let microseconds = i64::try_from(duration.as_micros()).unwrap_or(i64::MAX);
+    sqlx::postgres::types::PgInterval { months: 0, days: 0, microseconds }
+}

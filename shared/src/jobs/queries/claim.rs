@@ -1,0 +1,114 @@
+//! Taking jobs to run, and giving them back.
+
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+
+use crate::Result;
+use crate::infra::ids::{JobId, TenantId, WorkerId};
+use crate::jobs::Cause;
+use crate::jobs::dispatch::Ticket;
+
+/// A job that this worker now runs.
+#[derive(Debug)]
+pub struct Claimed {
+    pub tenant: TenantId,
+    pub id: JobId,
+    /// With `owner` the fence: a result is accepted from this worker for this attempt only.
+    pub attempt: i16,
+    pub owner: WorkerId,
+    /// Attempts that ended with their worker, and do not count against `max_attempts`.
+    pub lost: i16,
+    pub max_attempts: i16,
+    pub timeout_ms: i32,
+    pub kind: String,
+    pub payload: Box<RawValue>,
+    /// How long the job was due before this claim.
+    pub wait_ms: i64,
+    pub cause: Cause,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    tenant_id: TenantId,
+    id: JobId,
+    attempt: i16,
+    lost: i16,
+    max_attempts: i16,
+    wait_ms: i64,
+    timeout_ms: i32,
+    kind: String,
+    payload: String,
+    request_id: Option<String>,
+    traceparent: Option<String>,
+}
+
+/// Claims those of `tickets` that are due, not running and not paused. Duplicates and finished jobs fall away here.
+///
+/// The bounds on `j.id` let PostgreSQL open only the partitions that the batch touches.
+pub async fn claim(conn: &mut PgConnection, owner: WorkerId, tickets: &mut [Ticket]) -> Result<Vec<Claimed>> {
+    tickets.sort_unstable_by_key(|t| (t.tenant, t.id));
+    let tenants: Vec<TenantId> = tickets.iter().map(|t| t.tenant).collect();
+    let ids: Vec<JobId> = tickets.iter().map(|t| t.id).collect();
+    let rows: Vec<Row> = sqlx::query_as(
+        r#"with taken as (
+               update job_live l
+                  set running = true, attempt = l.attempt + 1, lease_owner = $3, started_at = ledger_now()
+                 from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
+                where l.tenant_id = u.tenant_id and l.id = u.id
+                  and not l.running and l.run_at <= ledger_now()
+                  and not exists (select from queue_pauses p where p.tenant_id = l.tenant_id and p.queue = l.queue)
+               returning l.tenant_id, l.id, l.attempt, l.lost, l.max_attempts,
+                         (extract(epoch from ledger_now() - l.run_at) * 1000)::int8 as wait_ms
+           )
+           select t.*, j.timeout_ms, j.kind, j.payload, j.request_id, j.traceparent
+             from taken t
+             join jobs j on j.tenant_id = t.tenant_id and j.id = t.id and j.id between $4 and $5"#,
+    )
+    .bind(&tenants)
+    .bind(&ids)
+    .bind(owner)
+    .bind(ids.iter().min())
+    .bind(ids.iter().max())
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter().map(|row| row.into_claimed(owner)).collect()
+}
+
+impl Row {
+    fn into_claimed(self, owner: WorkerId) -> Result<Claimed> {
+        Ok(Claimed {
+            tenant: self.tenant_id,
+            id: self.id,
+            attempt: self.attempt,
+            owner,
+            lost: self.lost,
+            max_attempts: self.max_attempts,
+            timeout_ms: self.timeout_ms,
+            kind: self.kind,
+            payload: RawValue::from_string(self.payload)?,
+            wait_ms: self.wait_ms,
+            cause: Cause { request_id: self.request_id, traceparent: self.traceparent },
+        })
+    }
+}
+
+/// Gives jobs back as if they had not been claimed: at once due again, at no cost of an attempt.
+///
+/// Answers those that were given back; a job that is no longer `owner`'s is left alone.
+pub async fn release(conn: &mut PgConnection, owner: WorkerId, jobs: &[(TenantId, JobId)]) -> Result<Vec<Ticket>> {
+    let mut jobs = jobs.to_vec();
+    jobs.sort_unstable();
+    let (tenants, ids): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    Ok(sqlx::query_as(
+        r#"update job_live l
+              set running = false, attempt = l.attempt - 1, lease_owner = null
+             from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
+            where l.tenant_id = u.tenant_id and l.id = u.id and l.running and l.lease_owner = $3
+           returning l.tenant_id, l.id, l.queue, l.priority"#,
+    )
+    .bind(tenants)
+    .bind(ids)
+    .bind(owner)
+    .fetch_all(conn)
+    .await?)
+}

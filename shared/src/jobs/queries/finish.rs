@@ -1,0 +1,140 @@
+//! What became of an attempt. Every statement is fenced by owner and attempt: a stale worker's late result finds no row.
+
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+
+use super::interval;
+use crate::Result;
+use crate::infra::ids::{JobId, TenantId, WorkerId};
+use crate::jobs::JobError;
+
+/// How a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Ending {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub tenant: TenantId,
+    pub id: JobId,
+    pub attempt: i16,
+    pub owner: WorkerId,
+    pub ending: Ending,
+    pub result: Option<Box<RawValue>>,
+    pub error: Option<JobError>,
+    pub detail: Option<Box<RawValue>>,
+}
+
+/// Ends jobs. Answers how many were accepted; the rest were no longer their owner's.
+pub async fn finish(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<u64> {
+    batch.sort_unstable_by_key(|f| (f.tenant, f.id));
+    let errors: Vec<Option<String>> = batch.iter().map(|f| error_json(f.error.as_ref())).collect();
+    let done = sqlx::query(
+        r#"with ended as (
+               delete from job_live l
+                using unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
+                      u(tenant_id, id, attempt, owner, state, result, error, detail)
+                where l.tenant_id = u.tenant_id and l.id = u.id
+                  and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
+               returning l.tenant_id, l.id, l.attempt, l.lease_owner, l.started_at, u.state, u.result, u.error, u.detail
+           )
+           insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at, result, error, detail)
+           select tenant_id, id, state::job_end, attempt, lease_owner, started_at, ledger_now(), result, error, detail
+             from ended"#,
+    )
+    .bind(batch.iter().map(|f| f.tenant).collect::<Vec<_>>())
+    .bind(batch.iter().map(|f| f.id).collect::<Vec<_>>())
+    .bind(batch.iter().map(|f| f.attempt).collect::<Vec<_>>())
+    .bind(batch.iter().map(|f| f.owner).collect::<Vec<_>>())
+    .bind(batch.iter().map(|f| f.ending.as_str()).collect::<Vec<_>>())
+    .bind(batch.iter().map(|f| f.result.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+    .bind(errors)
+    .bind(batch.iter().map(|f| f.detail.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// An attempt that failed for now.
+#[derive(Debug)]
+pub struct Retried {
+    pub tenant: TenantId,
+    pub id: JobId,
+    pub attempt: i16,
+    pub owner: WorkerId,
+    pub wait: std::time::Duration,
+    pub error: JobError,
+    pub detail: Option<Box<RawValue>>,
+}
+
+/// Stores failed attempts and when to try again.
+///
+/// Answers the jobs that were accepted. A job whose cancellation was asked for meanwhile is not: finish it as cancelled.
+pub async fn retry(conn: &mut PgConnection, batch: &mut [Retried]) -> Result<Vec<JobId>> {
+    batch.sort_unstable_by_key(|r| (r.tenant, r.id));
+    Ok(sqlx::query_scalar(
+        r#"with failed as (
+               update job_live l
+                  set running = false, lease_owner = null, later = true, run_at = ledger_now() + u.wait
+                 from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::interval[], $6::text[], $7::text[])
+                      u(tenant_id, id, attempt, owner, wait, error, detail)
+                where l.tenant_id = u.tenant_id and l.id = u.id
+                  and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
+                  and not exists (select from job_cancels c where c.tenant_id = l.tenant_id and c.job_id = l.id)
+               returning l.tenant_id, l.id, l.attempt, u.owner, l.started_at, u.error, u.detail
+           )
+           insert into job_attempts (tenant_id, id, attempt, ended, worker_id, started_at, finished_at, error, detail)
+           select tenant_id, id, attempt, 'retry', owner, started_at, ledger_now(), error, detail from failed
+           returning id"#,
+    )
+    .bind(batch.iter().map(|r| r.tenant).collect::<Vec<_>>())
+    .bind(batch.iter().map(|r| r.id).collect::<Vec<_>>())
+    .bind(batch.iter().map(|r| r.attempt).collect::<Vec<_>>())
+    .bind(batch.iter().map(|r| r.owner).collect::<Vec<_>>())
+    .bind(batch.iter().map(|r| interval(r.wait)).collect::<Vec<_>>())
+    .bind(batch.iter().map(|r| error_json(Some(&r.error))).collect::<Vec<_>>())
+    .bind(batch.iter().map(|r| r.detail.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?)
+}
+
+/// Puts one running job off at no cost of an attempt. False when it is no longer `owner`'s.
+pub async fn snooze(
+    conn: &mut PgConnection,
+    owner: WorkerId,
+    job: (TenantId, JobId),
+    attempt: i16,
+    wait: std::time::Duration,
+) -> Result<bool> {
+    let done = sqlx::query(
+        r#"update job_live
+              set running = false, lease_owner = null, attempt = attempt - 1, later = true, run_at = ledger_now() + $5
+            where tenant_id = $1 and id = $2 and running and attempt = $3 and lease_owner = $4"#,
+    )
+    .bind(job.0)
+    .bind(job.1)
+    .bind(attempt)
+    .bind(owner)
+    .bind(interval(wait))
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+fn error_json(error: Option<&JobError>) -> Option<String> {
+    error.and_then(|e| serde_json::to_string(e).ok())
+}

@@ -1,0 +1,158 @@
+//! Storing jobs.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use crate::infra::ids::{JobId, TenantId};
+use crate::jobs::{Due, NewJob, Unique};
+use crate::{Error, Result};
+
+/// Stores jobs in the caller's transaction: they exist exactly when it commits. Offer them to the dispatcher after that.
+///
+/// # Errors
+/// [`Error::Conflict`] `job_not_unique` when a live job holds a unique key; the transaction is to be dropped then.
+pub async fn enqueue(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<()> {
+    for (job, unique) in jobs.iter().filter_map(|job| Some((job, job.unique.as_ref()?))) {
+        if let Some(holder) = hold_key(conn, job, unique).await? {
+            return Err(not_unique(&unique.key, holder));
+        }
+    }
+    insert(conn, jobs).await
+}
+
+/// Stores one job with a unique key, or answers the id of the job that holds it.
+pub async fn insert_unique(conn: &mut PgConnection, job: &NewJob, unique: &Unique) -> Result<Option<JobId>> {
+    let holder = hold_key(conn, job, unique).await?;
+    if holder.is_none() {
+        insert(conn, std::slice::from_ref(job)).await?;
+    }
+    Ok(holder)
+}
+
+fn not_unique(key: &str, holder: JobId) -> Error {
+    Error::conflict("job_not_unique", format!("the unique key `{key}` is held by job {holder}"))
+}
+
+/// Stores jobs in one statement, without a look at unique keys.
+pub async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<()> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let columns = Columns::of(jobs);
+    sqlx::query(
+        r#"with input as (
+               select u.*, coalesce(u.at, ledger_now() + u.delay_ms * interval '1 ms', least(u.made, ledger_now())) as due
+                 from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int2[], $6::text[], $7::int2[], $8::int4[],
+                             $9::timestamptz[], $10::int8[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
+                             $15::text[])
+                      as u(tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms,
+                           at, delay_ms, made, unique_key, tags, request_id, traceparent)
+           ), stored as (
+               insert into jobs (tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms, run_at,
+                                 unique_key, tags, request_id, traceparent)
+               select tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms, due,
+                      unique_key, string_to_array(tags, E'\x1f'), request_id, traceparent
+                 from input
+           )
+           insert into job_live (tenant_id, id, queue, priority, run_at, later, max_attempts)
+           select tenant_id, id, queue, priority, due, due > ledger_now(), max_attempts from input"#,
+    )
+    .bind(columns.tenants)
+    .bind(columns.ids)
+    .bind(columns.kinds)
+    .bind(columns.queues)
+    .bind(columns.priorities)
+    .bind(columns.payloads)
+    .bind(columns.max_attempts)
+    .bind(columns.timeouts_ms)
+    .bind(columns.at)
+    .bind(columns.delays_ms)
+    .bind(columns.made)
+    .bind(columns.unique_keys)
+    .bind(columns.tags)
+    .bind(columns.request_ids)
+    .bind(columns.traceparents)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes a unique key for `job`, unless a live job or a running hold has it: then that job's id.
+async fn hold_key(conn: &mut PgConnection, job: &NewJob, unique: &Unique) -> Result<Option<JobId>> {
+    let hold_ms = unique.hold.map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX));
+    let taken: Option<JobId> = sqlx::query_scalar(
+        r#"insert into job_unique as u (tenant_id, unique_key, job_id, holds_until)
+           values ($1, $2, $3, ledger_now() + $4 * interval '1 ms')
+           on conflict (tenant_id, unique_key) do update
+              set job_id = excluded.job_id, holds_until = excluded.holds_until, created_at = excluded.created_at
+            where coalesce(u.holds_until <= ledger_now(), true)
+              and not exists (select from job_live l where l.tenant_id = u.tenant_id and l.id = u.job_id)
+           returning job_id"#,
+    )
+    .bind(job.tenant)
+    .bind(&unique.key)
+    .bind(job.id)
+    .bind(hold_ms)
+    .fetch_optional(&mut *conn)
+    .await?;
+    if taken.is_some() {
+        return Ok(None);
+    }
+    let holder = sqlx::query_scalar("select job_id from job_unique where tenant_id = $1 and unique_key = $2")
+        .bind(job.tenant)
+        .bind(&unique.key)
+        .fetch_one(conn)
+        .await?;
+    Ok(Some(holder))
+}
+
+/// The jobs as one array a column, sorted by tenant and id.
+#[derive(Default)]
+struct Columns<'a> {
+    tenants: Vec<TenantId>,
+    ids: Vec<JobId>,
+    kinds: Vec<&'a str>,
+    queues: Vec<&'static str>,
+    priorities: Vec<i16>,
+    payloads: Vec<&'a str>,
+    max_attempts: Vec<i16>,
+    timeouts_ms: Vec<i32>,
+    at: Vec<Option<DateTime<Utc>>>,
+    delays_ms: Vec<Option<i64>>,
+    made: Vec<Option<DateTime<Utc>>>,
+    unique_keys: Vec<Option<&'a str>>,
+    tags: Vec<Option<String>>,
+    request_ids: Vec<Option<&'a str>>,
+    traceparents: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(jobs: &'a [NewJob]) -> Self {
+        let mut order: Vec<&NewJob> = jobs.iter().collect();
+        order.sort_unstable_by_key(|job| (job.tenant, job.id));
+        let mut columns = Self::default();
+        for job in order {
+            let (at, delay_ms) = match job.due {
+                Due::Now => (None, None),
+                Due::In(delay) => (None, Some(i64::try_from(delay.as_millis()).unwrap_or(i64::MAX))),
+                Due::At(at) => (Some(at), None),
+            };
+            columns.tenants.push(job.tenant);
+            columns.ids.push(job.id);
+            columns.kinds.push(&job.kind);
+            columns.queues.push(job.queue.as_str());
+            columns.priorities.push(i16::from(job.priority.get()));
+            columns.payloads.push(job.payload.get());
+            columns.max_attempts.push(job.max_attempts);
+            columns.timeouts_ms.push(job.timeout_ms);
+            columns.at.push(at);
+            columns.delays_ms.push(delay_ms);
+            columns.made.push(Some(job.created_at()));
+            columns.unique_keys.push(job.unique.as_ref().map(|u| u.key.as_str()));
+            columns.tags.push((!job.tags.is_empty()).then(|| job.tags.join("\x1f")));
+            columns.request_ids.push(job.request_id.as_deref());
+            columns.traceparents.push(job.traceparent.as_deref());
+        }
+        columns
+    }
+}
