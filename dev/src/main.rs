@@ -1,0 +1,62 @@
+//! `cargo dev`: see `--help`.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use millwork_dev::interrupt::{self, Interrupted};
+use millwork_dev::{suite, up};
+
+const HELP: &str = "\
+Sets up and runs Millwork on this machine, with PostgreSQL and Redis servers of its own.
+
+cargo dev up [--once] [--release]
+    Starts everything, shows the main job (an event, delivered as a signed webhook), and runs until Ctrl-C.
+    Data, mails and settings are kept in .dev/ of the checkout.
+    --once      stop after showing the main job; the exit code says whether it worked
+    --release   build and run with optimisations
+
+cargo dev test [ARGUMENTS]
+    Runs the tests against fresh servers. ARGUMENTS go to `cargo nextest run`, or to `cargo test` where nextest is
+    not installed.
+
+PostgreSQL 15+ and Redis 7+ are installed with apt-get if they are missing; it says so before. MILLWORK_PG_BIN (folder)
+and MILLWORK_REDIS_SERVER (program) name others to use. NO_COLOR turns colours off.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match interrupt::install().and_then(|()| run(&arguments)) {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            Some(Interrupted { signal }) => ExitCode::from(128 + u8::try_from(*signal).unwrap_or(0)),
+            None => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
+        Some(("up", rest)) => up::run(up_options(rest)?).map(|()| ExitCode::SUCCESS),
+        Some(("test", rest)) => suite::run(rest),
+        None | Some(("help" | "--help" | "-h", _)) => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some((other, _)) => bail!("there is no `cargo dev {other}`; `cargo dev --help` lists what there is"),
+    }
+}
+
+fn up_options(arguments: &[String]) -> Result<up::Options> {
+    let mut options = up::Options::default();
+    for argument in arguments {
+        match argument.as_str() {
+            "--once" => options.once = true,
+            "--release" => options.release = true,
+            other => bail!("`cargo dev up` does not take {other:?}; `cargo dev --help` lists what it takes"),
+        }
+    }
+    Ok(options)
+}

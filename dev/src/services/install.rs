@@ -1,0 +1,197 @@
+//! Installs what is missing, by the system's package manager.
+
+use std::io::{self, IsTerminal};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::find::{PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer};
+use crate::{command, sys, terminal};
+
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Makes sure that both servers' binaries are there. Says what it is about to run before it changes the system, and
+/// neither starts, stops nor configures a server of the system.
+pub fn ensure_installed() -> Result<(PostgresBinaries, RedisServer)> {
+    let (postgres, redis) = (PostgresBinaries::find()?, RedisServer::find()?);
+    if let (Some(postgres), Some(redis)) = (postgres.clone(), redis.clone()) {
+        return Ok((postgres, redis));
+    }
+    let missing: Vec<&Need> = [(postgres.is_none(), &POSTGRES), (redis.is_none(), &REDIS)]
+        .into_iter()
+        .filter(|(absent, _)| *absent)
+        .map(|(_, need)| need)
+        .collect();
+    let names =
+        missing.iter().map(|need| format!("{} {} or newer", need.name, need.oldest)).collect::<Vec<_>>().join(" and ");
+    ensure!(has_apt(), "{names} not found, and this system has no apt-get. {}", advice(&missing));
+
+    terminal::step(format!("{names} not found; installing"));
+    apt_install(&missing)?;
+    match (PostgresBinaries::find()?, RedisServer::find()?) {
+        (Some(postgres), Some(redis)) => Ok((postgres, redis)),
+        _ => bail!("the packages are installed, and yet {names} cannot be found. {}", advice(&missing)),
+    }
+}
+
+struct Need {
+    name: &'static str,
+    oldest: u32,
+    /// On Debian and Ubuntu.
+    package: &'static str,
+    override_variable: &'static str,
+}
+
+const POSTGRES: Need = Need { name: "PostgreSQL", oldest: PG_OLDEST, package: "postgresql", override_variable: PG_BIN };
+/// The tools' package holds the server's program; the server's own would also start one for the whole system.
+const REDIS: Need =
+    Need { name: "Redis", oldest: REDIS_OLDEST, package: "redis-tools", override_variable: REDIS_SERVER };
+
+fn apt_install(missing: &[&Need]) -> Result<()> {
+    let packages = missing.iter().map(|need| need.package).collect::<Vec<_>>();
+    let with_postgres = packages.contains(&POSTGRES.package);
+    let update = apt(&["update"])?;
+    let install = apt(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
+    terminal::note(format!("will run: {}", shown(&update)));
+    terminal::note(format!("will run: {}", shown(&install)));
+    if with_postgres {
+        terminal::note(format!("meanwhile {NO_CLUSTER} keeps the package from creating a server for the whole system"));
+    }
+
+    if let Err(error) = command::run("fetching the package lists", update, LIMIT) {
+        terminal::note(format!("{error:#}; going on with the lists that are here"));
+    }
+    for need in missing {
+        let offered = offered_version(need.package)?;
+        ensure!(
+            offered.as_deref().is_some_and(|version| major(version) >= need.oldest),
+            "this system's packages offer {} {}, and {} is needed. {}",
+            need.name,
+            offered.as_deref().unwrap_or("not at all"),
+            need.oldest,
+            advice(&[need])
+        );
+    }
+    let _guard = with_postgres.then(NoCluster::put).transpose()?;
+    command::run("installing", install, LIMIT).with_context(|| advice(missing))
+}
+
+fn apt(arguments: &[&str]) -> Result<Command> {
+    as_root(&[&["apt-get", "-o", "DPkg::Lock::Timeout=120"], arguments].concat())
+}
+
+/// With sudo unless this is root already. Where nobody can type a password, sudo must not ask for one.
+fn as_root(words: &[&str]) -> Result<Command> {
+    let settings = ["env", "DEBIAN_FRONTEND=noninteractive", "NEEDRESTART_SUSPEND=1"];
+    let mut command = if sys::user_id() == 0 {
+        Command::new("env")
+    } else {
+        ensure!(
+            on_path("sudo"),
+            "installing needs root, and sudo is not here; as root run: apt-get install {} {}",
+            POSTGRES.package,
+            REDIS.package
+        );
+        let mut sudo = Command::new("sudo");
+        if !io::stdin().is_terminal() {
+            sudo.arg("-n");
+        }
+        sudo.arg("env");
+        sudo
+    };
+    command.args(&settings[1..]).args(words);
+    Ok(command)
+}
+
+fn shown(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// What the package manager would install: `15+248+deb12u1`.
+fn offered_version(package: &str) -> Result<Option<String>> {
+    let mut policy = Command::new("apt-cache");
+    policy.args(["policy", package]).env("LC_ALL", "C");
+    let says = command::capture(policy, "", Duration::from_secs(60))?;
+    Ok(candidate(&says))
+}
+
+fn candidate(policy: &str) -> Option<String> {
+    let version = policy.lines().find_map(|line| line.trim().strip_prefix("Candidate:"))?.trim();
+    let without_epoch = version.split_once(':').map_or(version, |(_, rest)| rest);
+    (version != "(none)").then(|| without_epoch.to_owned())
+}
+
+fn major(version: &str) -> u32 {
+    version.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+fn advice(missing: &[&Need]) -> String {
+    let wanted: Vec<_> = missing.iter().map(|need| format!("{} {}+", need.name, need.oldest)).collect();
+    let overrides: Vec<_> = missing.iter().map(|need| need.override_variable).collect();
+    let hint = [
+        ("brew", "brew install postgresql@17 redis"),
+        ("dnf", "sudo dnf install postgresql-server valkey"),
+        ("pacman", "sudo pacman -S postgresql valkey"),
+        ("apk", "apk add postgresql17 redis"),
+        ("zypper", "sudo zypper install postgresql-server redis7"),
+    ];
+    let hint = hint
+        .iter()
+        .find(|(manager, _)| on_path(manager))
+        .map(|(_, line)| format!(" (for example: {line})"))
+        .unwrap_or_default();
+    format!("Install {}{hint}, or say where it is with {}", wanted.join(" and "), overrides.join(" and "))
+}
+
+fn has_apt() -> bool {
+    on_path("apt-get") && on_path("dpkg")
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}
+
+const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.d/millwork-dev.conf";
+
+/// While it lives, Debian's PostgreSQL package creates no database cluster when installed, and so has none to start. It
+/// is a file in the folder that Debian reads such settings from; the administrator's own settings there stay.
+struct NoCluster;
+
+impl NoCluster {
+    fn put() -> Result<Self> {
+        let setting = "create_main_cluster = off # while `cargo dev` installs PostgreSQL; may be deleted";
+        let script = format!("mkdir -p \"$(dirname {NO_CLUSTER})\" && echo '{setting}' > {NO_CLUSTER}");
+        command::run("preparing", as_root(&["sh", "-c", &script])?, Duration::from_secs(60))?;
+        Ok(Self)
+    }
+}
+
+impl Drop for NoCluster {
+    /// Not one of the waits that Ctrl-C cuts short: the file must go in any case.
+    fn drop(&mut self) {
+        let removed = as_root(&["rm", "-f", NO_CLUSTER]).and_then(|mut rm| Ok(rm.status()?));
+        if !removed.is_ok_and(|status| status.success()) {
+            terminal::note(format!("could not remove {NO_CLUSTER}; delete it"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offered_version_is_read_from_the_package_managers_answer() {
+        let answer = "redis-tools:\n  Installed: (none)\n  Candidate: 5:7.0.15-1~deb12u10\n  Version table:\n";
+        assert_eq!(candidate(answer).as_deref(), Some("7.0.15-1~deb12u10"));
+        assert_eq!(candidate("x:\n  Candidate: (none)\n"), None);
+        assert_eq!(candidate(""), None);
+        assert_eq!(major("15+248+deb12u1"), 15);
+    }
+}
