@@ -22,7 +22,7 @@ pub fn step(text: impl AsRef<str>) {
 /// Detail under a step.
 pub fn note(text: impl AsRef<str>) {
     for line in text.as_ref().lines() {
-        print(&format!("    {line}"));
+        print(format!("    {line}").trim_end());
     }
 }
 

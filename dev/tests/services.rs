@@ -1,5 +1,7 @@
 //! The private servers and the process helper, for real: what the tests of faults in other crates stand on.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;

@@ -70,21 +70,20 @@ impl Process {
     /// Waits until a GET of `url` answers 200. Ends early, with the last log lines, when the process does.
     pub fn wait_until_ok(&self, url: &str, limit: Duration) -> Result<()> {
         let mut last = String::new();
-        let what = format!("a 200 from {url} ({})", self.name);
-        wait::until(&what, limit, || {
+        let ready = wait::until(&format!("a 200 from {url}"), limit, || {
             if let Some(status) = self.exited() {
                 bail!(self.obituary(status));
             }
-            match http::get(url).timeout(Duration::from_secs(2)).send() {
-                Ok(answer) if answer.status == 200 => return Ok(Some(())),
-                Ok(answer) => last = format!("{} {}", answer.status, answer.text()),
-                Err(error) => last = format!("{error:#}"),
-            }
-            Ok(None)
-        })
-        .with_context(|| {
-            format!("{} is not ready; it answered last: {last}\nits last lines:\n{}", self.name, self.last_lines(20))
-        })
+            let refusal = refusal(url);
+            last = refusal.clone().unwrap_or_default();
+            Ok(refusal.is_none().then_some(()))
+        });
+        ready.map_err(|error| if self.exited().is_some() { error } else { error.context(self.not_ready(&last)) })
+    }
+
+    /// What to say of a process that runs and does not get ready.
+    pub fn not_ready(&self, answered: &str) -> String {
+        format!("{} does not get ready: {answered}\nits last lines:\n{}", self.name, self.last_lines(40))
     }
 
     /// What to say of a process that has ended unasked.
@@ -120,9 +119,14 @@ impl Process {
         Ok(())
     }
 
-    /// Asks, waits for `grace`, then kills: false if it had to.
+    /// Asks it to end, waits for `grace`, then kills it: false if it came to that.
     pub fn stop(&self, grace: Duration) -> Result<bool> {
         self.sigterm()?;
+        self.wait_or_kill(grace)
+    }
+
+    /// The rest of [`stop`](Self::stop), for a process that was asked already.
+    pub fn wait_or_kill(&self, grace: Duration) -> Result<bool> {
         let obeyed = wait::at_most(grace, || self.exited()).is_some();
         if !obeyed {
             self.kill9()?;
@@ -148,6 +152,15 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.kill9();
+    }
+}
+
+/// Why a GET of `url` is no 200 just now; `None` when it is one.
+pub fn refusal(url: &str) -> Option<String> {
+    match http::get(url).timeout(Duration::from_secs(2)).send() {
+        Ok(answer) if answer.status == 200 => None,
+        Ok(answer) => Some(format!("it answered {} {}", answer.status, answer.text())),
+        Err(error) => Some(format!("{error:#}")),
     }
 }
 

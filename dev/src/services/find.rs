@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::command;
+use crate::{command, interrupt};
 
 /// Folder with `postgres` and `initdb`, instead of searching.
 pub const PG_BIN: &str = "MILLWORK_PG_BIN";
@@ -59,13 +59,18 @@ impl PostgresBinaries {
             return Ok(Some(found));
         }
         let folders = on_path().into_iter().chain(PG_FOLDERS.iter().flat_map(|pattern| expand(pattern)));
-        Ok(folders.filter_map(|folder| Self::at(&folder)).find(|found| found.major() >= PG_OLDEST))
+        let found = folders.filter_map(|folder| Self::at(&folder)).find(|found| found.major() >= PG_OLDEST);
+        interrupt::check()?; // otherwise a search cut short would look like nothing found
+        Ok(found)
     }
 
     fn at(folder: &Path) -> Option<Self> {
-        folder.join("initdb").is_file().then_some(())?;
-        let says = version_line(Command::new(folder.join("postgres")))?;
-        let version = says.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?.to_owned();
+        // A link on PATH leads to the folder that has all of PostgreSQL's programs.
+        let postgres = folder.join("postgres").canonicalize().ok()?;
+        let folder = postgres.parent().filter(|folder| folder.join("initdb").is_file())?;
+        let version_line = version_line(Command::new(&postgres))?;
+        let mut words = version_line.split_whitespace();
+        let version = words.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?.to_owned();
         Some(Self { folder: folder.to_owned(), version })
     }
 
@@ -103,7 +108,9 @@ impl RedisServer {
         }
         let folders: Vec<_> = on_path().into_iter().chain(REDIS_FOLDERS.iter().map(PathBuf::from)).collect();
         let paths = REDIS_NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-        Ok(paths.filter_map(|path| Self::at(&path)).find(|found| found.major() >= REDIS_OLDEST))
+        let found = paths.filter_map(|path| Self::at(&path)).find(|found| found.major() >= REDIS_OLDEST);
+        interrupt::check()?;
+        Ok(found)
     }
 
     fn at(path: &Path) -> Option<Self> {

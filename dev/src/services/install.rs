@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::find::{PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer};
-use crate::{command, sys, terminal};
+use crate::{command, interrupt, sys, terminal};
 
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -60,6 +60,7 @@ fn apt_install(missing: &[&Need]) -> Result<()> {
     }
 
     if let Err(error) = command::run("fetching the package lists", update, LIMIT) {
+        interrupt::check()?;
         terminal::note(format!("{error:#}; going on with the lists that are here"));
     }
     for need in missing {

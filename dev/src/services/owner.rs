@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::{command, sys};
+use crate::{command, interrupt, sys};
 
 /// Who owns and runs PostgreSQL's data: the caller, or when that is root an ordinary user of the system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +66,7 @@ impl Owner {
         if self.can_enter(&wanted) {
             return Ok(wanted);
         }
+        interrupt::check()?; // a probe cut short says nothing
         let elsewhere = elsewhere(&wanted);
         fs::create_dir_all(&elsewhere).with_context(|| format!("cannot create {}", elsewhere.display()))?;
         self.take(&elsewhere)?;

@@ -98,9 +98,9 @@ fn show(delivery: &Received) {
     for (name, value) in &delivery.headers {
         terminal::note(format!("{name}: {value}"));
     }
-    terminal::note(" ");
+    terminal::note("\n");
     terminal::note(String::from_utf8_lossy(&delivery.body));
-    terminal::note(" ");
+    terminal::note("\n");
 }
 
 fn check(delivery: &Received, secret: &str, event: &str, payload: &Value) -> Result<()> {

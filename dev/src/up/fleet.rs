@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 
 use super::environment::Environment;
 use super::procfile;
-use crate::process::Process;
+use crate::process::{self, Process};
 use crate::terminal::{self, Prefix};
 use crate::workspace::Workspace;
-use crate::{http, interrupt, wait};
+use crate::{interrupt, wait};
 
 /// Longer than the grace that a process gives its own running work (SHUTDOWN_GRACE_S, 25 s).
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -53,27 +53,19 @@ impl Fleet {
         let mut last_said = Instant::now();
         for Member { process, health_url } in &self.members {
             let Some(url) = health_url else { continue };
-            let mut answered = String::new();
+            let mut last = String::new();
             let ready = wait::until(&format!("a 200 from {url}"), limit, || {
                 self.check()?;
-                match http::get(url).timeout(Duration::from_secs(2)).send() {
-                    Ok(answer) if answer.status == 200 => return Ok(Some(())),
-                    Ok(answer) => answered = format!("{} {}", answer.status, answer.text()),
-                    Err(error) => answered = format!("{error:#}"),
-                }
-                if last_said.elapsed() > Duration::from_secs(5) {
+                let refusal = process::refusal(url);
+                last = refusal.clone().unwrap_or_default();
+                if refusal.is_some() && last_said.elapsed() > Duration::from_secs(5) {
                     last_said = Instant::now();
-                    terminal::note(format!("… waiting for {}: {answered}", process.name()));
+                    terminal::note(format!("… waiting for {}: {last}", process.name()));
                 }
-                Ok(None)
+                Ok(refusal.is_none().then_some(()))
             });
-            ready.with_context(|| {
-                format!(
-                    "{} did not get ready; it answered last: {answered}\nits last lines:\n{}",
-                    process.name(),
-                    process.last_lines(30)
-                )
-            })?;
+            ready
+                .map_err(|error| if self.check().is_err() { error } else { error.context(process.not_ready(&last)) })?;
             terminal::note(format!("{} is ready (process {})", process.name(), process.pid()));
         }
         Ok(())
@@ -118,7 +110,7 @@ impl Drop for Fleet {
         let started = Instant::now();
         for Member { process, .. } in &self.members {
             let left = STOP_LIMIT.saturating_sub(started.elapsed());
-            if !process.stop(left).unwrap_or(false) {
+            if !process.wait_or_kill(left).unwrap_or(false) {
                 terminal::note(format!(
                     "{} did not stop within {} s and was killed",
                     process.name(),
