@@ -6,6 +6,9 @@ create table tenants (
     created_at         timestamptz not null default ledger_now(),
     version            integer not null default 1
 );
+-- The platform itself: the tenant of maintenance jobs. It has no members.
+insert into tenants (id, name) values ('00000000-0000-7000-8000-000000000000', 'Millwork');
+
 alter table tenants enable row level security;
 alter table tenants force row level security;
 create policy tenant on tenants to millwork_tenant using (id = current_tenant());

@@ -31,8 +31,8 @@ begin
     return made;
 end $$;
 
--- Drops the partitions of `parent` whose whole day lies before `cutoff`. Rows of jobs that still live are kept: their
--- partition is rebuilt with them alone.
+-- Drops the partitions of `parent` whose whole day lies before `cutoff`. What still lives, or ended after `cutoff`, is
+-- kept: its partition is rebuilt with that alone. The default partition loses its old rows the plain way.
 create function drop_partitions(parent text, cutoff timestamptz) returns integer
     language plpgsql security definer set search_path = public, pg_temp as $$
 declare
@@ -40,10 +40,18 @@ declare
     day     date;
     lo      uuid;
     hi      uuid;
+    keep    text;
     kept    bigint;
     total   bigint;
     dropped integer := 0;
 begin
+    keep := case parent
+        when 'events' then 'false'
+        when 'job_outcomes' then format('c.finished_at >= %L', cutoff)
+        else format('exists (select from job_live l where l.tenant_id = c.tenant_id and l.id = c.id)
+                     or exists (select from job_outcomes o
+                                 where o.tenant_id = c.tenant_id and o.id = c.id and o.finished_at >= %L)', cutoff)
+    end;
     if not parent = any (partitioned_tables()) then
         raise exception '% is not a partitioned table of the ledger', parent;
     end if;
@@ -57,13 +65,11 @@ begin
         exit when (day + 1)::timestamp at time zone 'utc' > cutoff;
         lo := uuid_floor(day::timestamp at time zone 'utc');
         hi := uuid_floor((day + 1)::timestamp at time zone 'utc');
-        execute format('select count(*), count(l.id) from %I c left join job_live l using (tenant_id, id)', child)
-            into total, kept;
-        continue when kept = total and total > 0; -- nothing but live rows is left in it
+        execute format('select count(*), count(*) filter (where %s) from %I c', keep, child) into total, kept;
+        continue when kept = total and total > 0; -- nothing else is left in it
         if kept > 0 then
             execute format('create table %I (like %I including defaults)', child || '_kept', parent);
-            execute format('insert into %I select c.* from %I c join job_live l using (tenant_id, id)',
-                child || '_kept', child);
+            execute format('insert into %I select * from %I c where %s', child || '_kept', child, keep);
         end if;
         execute format('alter table %I detach partition %I', parent, child);
         execute format('drop table %I', child);
@@ -73,6 +79,7 @@ begin
         end if;
         dropped := dropped + 1;
     end loop;
+    execute format('delete from %I c where c.id < %L and not (%s)', parent || '_default', uuid_floor(cutoff), keep);
     return dropped;
 end $$;
 

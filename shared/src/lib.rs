@@ -6,6 +6,8 @@ pub mod error;
 pub mod infra;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.
 pub mod jobs;
+/// Work on the platform itself: partitions and retention.
+pub mod maintenance;
 /// Tenants, and the roles people hold in them.
 pub mod tenants;
 /// Databases, clocks and peers for tests.

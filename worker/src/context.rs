@@ -1,6 +1,7 @@
 //! What handlers may use.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::crypto::KeyRing;
@@ -13,4 +14,6 @@ pub struct Context {
     pub system: SystemDb,
     pub keys: Arc<KeyRing>,
     pub clock: Clock,
+    /// How long finished jobs, events and deliveries are kept.
+    pub retention: Duration,
 }

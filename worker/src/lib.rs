@@ -1,8 +1,65 @@
 //! Does the jobs of Millwork.
 
+use std::sync::Arc;
+
+use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::health::Probes;
+use millwork_shared::infra::{db, tasks};
+use millwork_shared::jobs::dispatch::Dispatcher;
+use tokio_util::sync::CancellationToken;
+
+/// Flags and environment.
+pub mod config;
 /// What handlers may use.
 pub mod context;
+/// `/health/*`.
+mod health;
+/// Partitions and retention.
+pub mod maintenance;
 /// Contents page: every feature's handlers.
 pub mod registry;
 /// Claim, run and complete: everything that handlers need not know.
 pub mod runtime;
+
+/// Runs the worker process until `stop`.
+///
+/// # Errors
+/// Fails on a schema older than this build, and when its address cannot be bound.
+pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Result<()> {
+    config.log.install();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let stores = config.stores;
+    let dispatcher = Dispatcher::new(stores.redis);
+    let serve =
+        health::serve(config.addr, Probes { db: stores.db.clone(), dispatcher: dispatcher.clone() }, stop.clone());
+    let serve = tasks::spawn("health", serve);
+    db::wait_for_schema(&stores.db, &stop).await?;
+    let context = context::Context {
+        system: stores.db.system(),
+        db: stores.db.clone(),
+        keys: config.keys,
+        clock: Clock::default(),
+        retention: config.retention,
+    };
+    let runtime = runtime::Runtime {
+        settings: config.settings,
+        registry: registry::registry(Arc::new(context)),
+        system: stores.db.system(),
+        dispatcher,
+        redis_client: stores.redis_client,
+    };
+    let mut work = tasks::spawn("runtime", runtime.run(stop.clone()));
+    tokio::select! {
+        done = &mut work => return ended(done.ok().flatten().transpose().map_err(Into::into)),
+        served = serve => {
+            if !stop.is_cancelled() {
+                return ended(served.ok().flatten().transpose());
+            }
+        }
+    }
+    ended(work.await.ok().flatten().transpose().map_err(Into::into))
+}
+
+fn ended(result: anyhow::Result<Option<()>>) -> anyhow::Result<()> {
+    result?.ok_or_else(|| anyhow::anyhow!("the worker panicked, see the log"))
+}

@@ -1,1 +1,13 @@
-fn main() {}
+//! The worker process.
+
+use millwork_shared::infra::{config, shutdown};
+use millwork_worker::config::Config;
+
+fn main() -> anyhow::Result<()> {
+    config::load_dotenv();
+    let config = Config::read()?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let stop = shutdown::on_signal()?;
+        millwork_worker::run(config, stop).await
+    })
+}

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::context::Context;
+use crate::maintenance;
 use crate::runtime::{Registry, echo};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
-    Registry::over(context).with(echo::echo)
+    Registry::over(context).with(echo::echo).with(maintenance::roll_partitions).with(maintenance::delete_expired)
 }

@@ -8,7 +8,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
 
 use super::ids::TenantId;
 use crate::{Error, Result};
@@ -17,6 +18,10 @@ use crate::{Error, Result};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: &str = "10s";
+
+/// Keeps the planner to nested loops over indexes.
+const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_bitmapscan = off; \
+                        set local enable_hashjoin = off; set local enable_mergejoin = off";
 
 /// The doors a request handler may use.
 #[derive(Debug, Clone)]
@@ -83,13 +88,22 @@ impl SystemDb {
         Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
     }
 
-    /// A system transaction whose commit does not wait for the disk.
+    /// A system transaction for claims and heartbeats.
     ///
-    /// For what a crash of PostgreSQL may forget without losing a job: claims and heartbeats.
+    /// Its commit does not wait for the disk: a crash of PostgreSQL may forget it without losing a job. Its plans are
+    /// held to index lookups, because on fresh tables the planner's first choice can be a scan of every live row.
     pub async fn system_relaxed(&self) -> Result<SystemTx> {
         let begin = format!(
             "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system; \
-             set local synchronous_commit = off"
+             set local synchronous_commit = off; {BY_INDEX}"
+        );
+        Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
+    }
+
+    /// A durable system transaction for completions, its plans held to index lookups.
+    pub async fn system_by_index(&self) -> Result<SystemTx> {
+        let begin = format!(
+            "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system; {BY_INDEX}"
         );
         Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
     }
@@ -191,6 +205,38 @@ macro_rules! connection {
 }
 connection!(TenantTx, IdentityTx, SystemTx);
 
+/// The leader's lock: held by a connection of its own, the one piece of session state there is.
+#[derive(Debug)]
+pub struct LeaderLock {
+    conn: PgConnection,
+}
+
+impl LeaderLock {
+    /// The lock, if nobody else holds it.
+    pub async fn try_take(db: &Db) -> Result<Option<Self>> {
+        let take = async {
+            let mut conn = PgConnection::connect_with(&db.pool.connect_options()).await?;
+            let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('millwork.leader'))")
+                .fetch_one(&mut conn)
+                .await?;
+            Ok(taken.then_some(Self { conn }))
+        };
+        within(ACQUIRE_TIMEOUT, take).await
+    }
+
+    /// # Errors
+    /// Fails when the connection, and the lock with it, is gone.
+    pub async fn check(&mut self) -> Result<()> {
+        within(ACQUIRE_TIMEOUT, async { Ok(self.conn.ping().await?) }).await
+    }
+}
+
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(Error::Unavailable { dependency: "database", cause: format!("no answer within {limit:?}") })
+    })
+}
+
 /// Brings the schema up to date.
 ///
 /// # Errors
@@ -218,6 +264,25 @@ pub async fn check_schema(db: &Db) -> Result<()> {
         "schema_outdated",
         format!("the schema is {applied}, this build needs {known}: run `millwork-api migrate`"),
     ))
+}
+
+/// Waits for PostgreSQL, then checks the schema: a process may start before its database does.
+///
+/// # Errors
+/// As [`check_schema`], save that an unavailable server is waited for until `stop`.
+pub async fn wait_for_schema(db: &Db, stop: &CancellationToken) -> Result<()> {
+    loop {
+        match check_schema(db).await {
+            Err(error @ Error::Unavailable { .. }) => {
+                tracing::warn!(%error, "waiting for PostgreSQL");
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = stop.cancelled() => return Err(error),
+                }
+            }
+            other => return other,
+        }
+    }
 }
 
 /// A name for this exact set of migrations.

@@ -8,6 +8,8 @@ pub mod config;
 pub mod crypto;
 /// PostgreSQL: one pool, three doors (tenant, identity, system).
 pub mod db;
+/// Whether the stores answer.
+pub mod health;
 /// UUIDv7 newtypes.
 pub mod ids;
 /// Redis by one multiplexed connection that reconnects by itself.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tracing::Instrument;
 
 /// Spawns `future` in the caller's span and logs its panic, which would otherwise vanish with the handle.
@@ -28,6 +28,21 @@ where
         }
         .in_current_span(),
     )
+}
+
+/// Spawns `future` into `set`, which aborts it when dropped.
+pub fn join<T: Send + 'static>(set: &mut JoinSet<T>, future: impl Future<Output = T> + Send + 'static) {
+    set.spawn(future.in_current_span());
+}
+
+/// Spawns a job's handler, which reports its own panics; the executor that apalis workers run on.
+#[expect(clippy::disallowed_methods, reason = "the place the ban points at")]
+pub fn spawn_handler<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(future)
 }
 
 /// Runs `future` to its end and forgets it: for short work whose failure it logs itself.

@@ -124,6 +124,15 @@ struct Scripts {
     room: Script,
 }
 
+/// How many tickets each tenant may still get from one call.
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// Tenants with a limit of their own.
+    pub of: Vec<(TenantId, usize)>,
+    /// Everyone else.
+    pub rest: usize,
+}
+
 impl Dispatcher {
     pub fn new(redis: Redis) -> Self {
         Self::with_prefix(redis, "mw")
@@ -186,15 +195,15 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Takes up to `limit` tickets, by turns of the tenants; those in `skip` miss theirs.
-    pub async fn take(&self, queue: Queue, limit: usize, skip: &[TenantId]) -> Result<Vec<Ticket>> {
+    /// Takes up to `limit` tickets, by turns of the tenants: of each at most `share.rest`, or what `share.of` says.
+    pub async fn take(&self, queue: Queue, limit: usize, share: &Share) -> Result<Vec<Ticket>> {
         let mut call = self.scripts.take.prepare_invoke();
         for key in ["ready", "ring", "wake", "full", "admit"] {
             call.key(self.key(queue, key));
         }
-        call.arg(limit).arg(LOW_WATER);
-        for tenant in skip {
-            call.arg(&tenant.0.as_bytes()[..]);
+        call.arg(limit).arg(LOW_WATER).arg(share.rest);
+        for (tenant, left) in &share.of {
+            call.arg(&tenant.0.as_bytes()[..]).arg(left);
         }
         let members: Vec<Vec<u8>> = call.invoke_async(&mut self.redis.clone()).await.map_err(unavailable)?;
         Ok(members.iter().filter_map(|m| Ticket::from_bytes(queue, m)).collect())

@@ -1,92 +1,162 @@
 //! Claim, run and complete: everything that handlers need not know.
+//!
+//! ```text
+//! Redis ──tickets──▶ fetch ──claims──▶ apalis worker ──▶ execute ──outcome──▶ complete ──▶ PostgreSQL
+//!                      ▲                                     │
+//!                      └───────────── slots ◀────────────────┘        lease: heartbeat, cancellations
+//! ```
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::sync::{Arc, Mutex};
+mod backend;
+mod complete;
+pub mod echo;
+mod execute;
+mod fetch;
+mod handlers;
+mod in_flight;
+mod lease;
+mod run;
+mod slots;
+mod stats;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use apalis_core::worker::builder::WorkerBuilder;
+use apalis_core::worker::ext::parallelize::ParallelizeExt;
 use futures::FutureExt;
-use futures::future::BoxFuture;
-use millwork_shared::infra::ids::{JobId, TenantId};
-use millwork_shared::jobs::{Cause, Job, JobError, Outcome};
-use serde::Serialize;
-use serde_json::value::RawValue;
-use tokio::time::Instant;
+use millwork_shared::Result;
+use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::{redis, tasks};
+use millwork_shared::jobs::Queue;
+use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::queries::NewWorker;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+pub use handlers::Registry;
+pub use in_flight::InFlight;
+pub use run::Run;
 
-pub mod echo;
+use self::backend::LedgerBackend;
+use self::slots::Slots;
 
-/// One attempt at a job, as its handler sees it.
-#[derive(Debug)]
-pub struct Run {
-    pub job: JobId,
-    pub tenant: TenantId,
-    /// 1 for the first.
-    pub attempt: i16,
-    pub max_attempts: i16,
-    /// When the runtime drops the handler and stores a `timeout`.
-    pub deadline: Instant,
-    /// Cancelled when someone asked for the job's cancellation. A handler that ignores it is dropped a moment later.
-    pub cancelled: CancellationToken,
-    pub cause: Cause,
-    detail: Mutex<Option<Box<RawValue>>>,
+/// How a worker process works.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Handlers at once, by queue; queues that are absent are not served.
+    pub queues: BTreeMap<Queue, usize>,
+    /// How long running handlers may finish after the stop.
+    pub grace: Duration,
+    /// How long a lease lasts without a heartbeat.
+    pub lease: Duration,
+    pub heartbeat: Duration,
 }
 
-impl Run {
-    /// Notes what this attempt met (an answer's status and latency, say), kept with the attempt whatever its outcome.
-    pub fn attempt_detail(&self, detail: &impl Serialize) {
-        if let (Ok(json), Ok(mut slot)) = (serde_json::value::to_raw_value(detail), self.detail.lock()) {
-            *slot = Some(json);
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            queues: Queue::ALL.into_iter().map(|queue| (queue, 100)).collect(),
+            grace: Duration::from_secs(25),
+            lease: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(5),
         }
     }
 }
 
-/// A handler with its payload type erased.
-type Handler = Arc<dyn Fn(&RawValue, Arc<Run>) -> BoxFuture<'static, Outcome> + Send + Sync>;
-
-/// Which handler does which kind.
-pub struct Registry {
-    context: Arc<Context>,
-    handlers: HashMap<&'static str, Handler>,
+/// A worker process, ready to run.
+pub struct Runtime {
+    pub settings: Settings,
+    pub registry: Registry,
+    pub system: SystemDb,
+    pub dispatcher: Dispatcher,
+    pub redis_client: ::redis::Client,
 }
 
-impl Registry {
-    pub fn over(context: Arc<Context>) -> Self {
-        Self { context, handlers: HashMap::new() }
-    }
+/// Waits between tries while a store does not answer.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-    /// Adds the handler of `J`. A payload that does not parse fails the job for good; an [`Error`](millwork_shared::Error)
-    /// is a retry or a failure by [`outcome_of`].
-    pub fn with<J, F, Fut>(mut self, handler: F) -> Self
-    where
-        J: Job + Send + 'static,
-        F: Fn(J, Arc<Run>, Arc<Context>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = millwork_shared::Result<Outcome>> + Send + 'static,
-    {
-        let context = self.context.clone();
-        let handler: Handler = Arc::new(move |payload, run| match serde_json::from_str::<J>(payload.get()) {
-            Ok(job) => handler(job, run, context.clone()).map(|r| r.unwrap_or_else(outcome_of)).boxed(),
-            Err(error) => {
-                let error = JobError::new("payload_invalid", format!("the payload does not fit {}: {error}", J::KIND));
-                futures::future::ready(Outcome::Fail(error)).boxed()
-            }
-        });
-        self.handlers.insert(J::KIND, handler);
-        self
-    }
-}
+impl Runtime {
+    /// Works until `stop`, then finishes or hands back what it runs.
+    ///
+    /// # Errors
+    /// Fails only when a connection cannot even be prepared; stores that do not answer are waited for.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        let Self { settings, registry, system, dispatcher, redis_client } = self;
+        let concurrency: usize = settings.queues.values().sum();
+        let identity = NewWorker {
+            host: hostname(),
+            version: env!("CARGO_PKG_VERSION"),
+            queues: settings.queues.keys().map(|q| q.to_string()).collect(),
+            concurrency: i32::try_from(concurrency).unwrap_or(i32::MAX),
+        };
+        let in_flight = Arc::new(InFlight::default());
+        let lease = Arc::new(lease::Lease::new(system.clone(), in_flight.clone(), identity, settings.lease));
+        lease.take(&stop).await;
+        let keep = tasks::spawn("lease", lease.clone().keep(settings.heartbeat));
+        let cancels = tasks::spawn("cancels", lease::watch_cancels(system.clone(), in_flight.clone()));
 
-/// What a failure below a handler means for its job.
-fn outcome_of(error: millwork_shared::Error) -> Outcome {
-    use millwork_shared::Error;
-    match error {
-        Error::NotFound(_) => Outcome::Fail(JobError::new("not_found", error.to_string())),
-        Error::Conflict { code, ref detail } => Outcome::Fail(JobError::new(code, detail)),
-        Error::Invalid { .. } => Outcome::Fail(JobError::new("invalid", error.to_string())),
-        Error::Unavailable { .. } => {
-            Outcome::Retry { error: JobError::new("unavailable", error.to_string()), after: None }
+        let (completions, completed) = mpsc::channel(4 * 1024);
+        let completer = complete::Completer::new(system.clone(), in_flight.clone());
+        let completer = tasks::spawn("complete", completer.run(completed));
+        let registry = Arc::new(registry);
+        let mut loops = Vec::new();
+        for (&queue, &concurrency) in &settings.queues {
+            let slots = Arc::new(Slots::new(concurrency));
+            let (claims, claimed) = mpsc::channel(slots::MOST);
+            let fetch = fetch::Fetch {
+                queue,
+                slots: slots.clone(),
+                in_flight: in_flight.clone(),
+                lease: lease.clone(),
+                system: system.clone(),
+                dispatcher: dispatcher.clone(),
+                claims,
+            };
+            let blocking = redis::connect_blocking(&redis_client, fetch::LONGEST_WAIT)?;
+            loops.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
+            let backend = LedgerBackend::new(queue, claimed, completions.clone());
+            let service =
+                execute::JobService { queue, registry: registry.clone(), in_flight: in_flight.clone(), slots };
+            let worker = WorkerBuilder::new(format!("{}-{queue}", lease.owner()).as_str())
+                .backend(backend)
+                .parallelize(tasks::spawn_handler)
+                .build(service);
+            let worker = worker.run().boxed(); // here, where its type has no erased lifetimes left
+            loops.push(tasks::spawn("worker", async move {
+                if let Err(error) = worker.await {
+                    tracing::error!(queue = %queue, %error, "the worker of a queue ended");
+                }
+            }));
         }
-        Error::Internal(_) => Outcome::Retry { error: JobError::new("internal", error.to_string()), after: None },
+        drop(completions);
+        tracing::info!(worker.id = %lease.owner(), queues = ?settings.queues, "working");
+
+        stop.cancelled().await;
+        tracing::info!(running = in_flight.len(), grace_s = settings.grace.as_secs(), "finishing what runs");
+        in_flight.stop();
+        lease::hand_back(&system, &dispatcher, in_flight.take_unstarted()).await;
+        if tokio::time::timeout(settings.grace, in_flight.emptied()).await.is_err() {
+            lease::hand_back(&system, &dispatcher, in_flight.take_all()).await;
+        }
+        cancels.abort();
+        keep.abort();
+        for task in loops {
+            task.abort();
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(5), completer).await;
+        lease.give_up().await;
+        tracing::info!("stopped");
+        Ok(())
     }
+}
+
+/// The machine's name, as operators know it.
+fn hostname() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .or_else(|| std::fs::read_to_string("/etc/hostname").ok())
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned())
 }

@@ -1,34 +1,34 @@
--- KEYS ready ring wake full admit   ARGV limit, low_water, tenant to skip...
+-- KEYS ready ring wake full admit   ARGV limit, low_water, share, (tenant, its share)...
 -- Takes up to `limit` tickets: the tenants by turns, each its highest priority first, then its oldest.
 local ready, ring, wake, full, admit = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local limit, low_water = tonumber(ARGV[1]), tonumber(ARGV[2])
-local skip, last = {}, string.rep('\255', 18)
-for i = 3, #ARGV do skip[ARGV[i]] = true end
+local limit, low_water, share = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local left, last = {}, string.rep('\255', 18)
+for i = 4, #ARGV, 2 do left[ARGV[i]] = tonumber(ARGV[i + 1]) end
 
 local tenants = redis.call('ZCARD', ring)
 if tenants == 0 then return {} end
-local share = math.max(1, math.floor(limit / tenants))
+local quantum = math.max(1, math.floor(limit / tenants))
 local turn = tonumber(redis.call('ZRANGE', ring, -1, -1, 'WITHSCORES')[2])
-local out, lanes, skipped = {}, {}, 0
+local out, lanes, passed = {}, {}, 0
 
-for _ = 1, tenants + limit do
-  if #out >= limit or skipped >= tenants then break end
+-- A tenant that has had its share passes; the round is over when all that are left do.
+while #out < limit and passed < tenants do
   local tenant = redis.call('ZRANGE', ring, 0, 0)[1]
   if not tenant then break end
   turn = turn + 1
-  if skip[tenant] then
-    skipped = skipped + 1
+  local want = math.min(quantum, limit - #out, left[tenant] or share)
+  if want <= 0 then
+    passed = passed + 1
     redis.call('ZADD', ring, turn, tenant)
   else
-    local want = math.min(share, limit - #out)
+    passed = 0
     local got = redis.call('ZRANGEBYLEX', ready, '[' .. tenant, '[' .. tenant .. last, 'LIMIT', 0, want)
-    for i = 1, #got, 1000 do
-      redis.call('ZREM', ready, unpack(got, i, math.min(i + 999, #got)))
-    end
+    if #got > 0 then redis.call('ZREM', ready, unpack(got)) end
     for i = 1, #got do
       out[#out + 1] = got[i]
       lanes[string.sub(got[i], 1, 17)] = true
     end
+    left[tenant] = (left[tenant] or share) - #got
     if #got < want then
       redis.call('ZREM', ring, tenant)
       tenants = tenants - 1
@@ -46,5 +46,5 @@ for lane in pairs(lanes) do
   end
 end
 -- More is left: the next idle worker need not wait for the next offer.
-if #out > 0 and tenants > skipped and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, '') end
+if #out > 0 and tenants > 0 and redis.call('LLEN', wake) == 0 then redis.call('LPUSH', wake, '') end
 return out

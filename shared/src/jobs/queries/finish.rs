@@ -81,6 +81,22 @@ pub struct Retried {
     pub detail: Option<Box<RawValue>>,
 }
 
+impl Retried {
+    /// The same attempt as the end of a cancelled job.
+    pub fn cancelled(&self) -> Finished {
+        Finished {
+            tenant: self.tenant,
+            id: self.id,
+            attempt: self.attempt,
+            owner: self.owner,
+            ending: Ending::Cancelled,
+            result: None,
+            error: Some(self.error.clone()),
+            detail: self.detail.clone(),
+        }
+    }
+}
+
 /// Stores failed attempts and when to try again.
 ///
 /// Answers the jobs that were accepted. A job whose cancellation was asked for meanwhile is not: finish it as cancelled.

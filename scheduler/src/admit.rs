@@ -1,0 +1,172 @@
+//! From the ledger to Redis.
+//!
+//! Nothing is written to the ledger for it: a lane's window is filled by reading on from where the last fill ended.
+//! Offering a ticket twice is harmless, so the whole can be repeated at any time, and that is the repair.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use millwork_shared::Result;
+use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::redis::Redis;
+use millwork_shared::jobs::Queue;
+use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket};
+use millwork_shared::jobs::queries::{self, DueJob};
+use tokio::sync::Notify;
+
+pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// How often jobs whose time has come are looked for.
+const DUE_POLL: Duration = Duration::from_millis(500);
+/// How often everything is compared with the ledger: the longest time for which a lost ticket stays lost.
+const RESCAN: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(1);
+const LANES_PER_PAGE: i64 = 1_000;
+
+/// Fills the windows of all lanes.
+pub struct Admission {
+    system: SystemDb,
+    dispatcher: Dispatcher,
+    /// How far lanes that hold more than a window have been read.
+    cursors: Mutex<HashMap<Lane, DueJob>>,
+    rescan_now: Notify,
+}
+
+impl Admission {
+    pub fn new(system: SystemDb, dispatcher: Dispatcher) -> Self {
+        Self { system, dispatcher, cursors: Mutex::default(), rescan_now: Notify::new() }
+    }
+
+    /// Asks for a comparison with the ledger now.
+    pub fn rescan_soon(&self) {
+        self.rescan_now.notify_one();
+    }
+
+    /// Tops up the lanes of `queue` that run low, for ever.
+    pub async fn answer_demands(self: Arc<Self>, queue: Queue, mut connection: Redis) {
+        loop {
+            let answered = async {
+                self.dispatcher.wait_for_demand(&mut connection, queue, LONGEST_WAIT).await?;
+                for lane in self.dispatcher.demands(queue).await? {
+                    self.fill(lane).await?;
+                }
+                Ok::<_, millwork_shared::Error>(())
+            };
+            if let Err(error) = answered.await {
+                tracing::warn!(queue = %queue, %error, "cannot admit waiting jobs; trying again");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Reads on in one lane until its window is full or the lane ends.
+    async fn fill(&self, lane: Lane) -> Result<()> {
+        let room = self.dispatcher.room(lane.queue, &[lane]).await?.first().copied().unwrap_or(0);
+        let after = self.lock().get(&lane).cloned();
+        self.admit(lane, after, room).await
+    }
+
+    async fn admit(&self, lane: Lane, after: Option<DueJob>, room: usize) -> Result<()> {
+        if room == 0 {
+            return Ok(());
+        }
+        // Taken away before the look into the ledger: a job that is stored after it goes to Redis by itself.
+        self.dispatcher.unmark_full(lane).await?;
+        let mut tx = self.system.system_by_index().await?;
+        let due = queries::list_lane(&mut tx, lane, after.as_ref(), i64::try_from(room).unwrap_or(i64::MAX)).await?;
+        tx.commit().await?;
+        let tickets: Vec<Ticket> = due
+            .iter()
+            .map(|job| Ticket { tenant: lane.tenant, id: job.id, queue: lane.queue, priority: lane.priority })
+            .collect();
+        self.dispatcher.admit(&tickets).await?;
+        if due.len() < room {
+            self.lock().remove(&lane);
+        } else {
+            self.dispatcher.mark_full(lane).await?;
+            if let Some(last) = due.into_iter().next_back() {
+                let mut cursors = self.lock();
+                let ahead = cursors.get(&lane).is_some_and(|c| (c.run_at, c.id) >= (last.run_at, last.id));
+                if !ahead {
+                    cursors.insert(lane, last);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Offers jobs as their time comes, for ever.
+    pub async fn admit_due(self: Arc<Self>) {
+        let mut since = DateTime::<Utc>::UNIX_EPOCH;
+        loop {
+            match self.admit_due_since(since).await {
+                Ok(Some(last)) => since = last,
+                Ok(None) => tokio::time::sleep(DUE_POLL).await,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot offer jobs that became due; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn admit_due_since(&self, since: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let mut tx = self.system.system_relaxed().await?;
+        let (tickets, last) = queries::list_due(&mut tx, since, 5_000).await?;
+        tx.commit().await?;
+        // As intake does: behind a backlog they wait their turn in the ledger.
+        self.dispatcher.offer_now(&tickets).await?;
+        Ok(last)
+    }
+
+    /// Puts back whatever Redis has forgotten, for ever.
+    pub async fn rescan(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.rescan_once().await {
+                tracing::warn!(%error, "cannot compare Redis with the ledger; trying again");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RESCAN) => {}
+                () = self.rescan_now.notified() => {}
+            }
+        }
+    }
+
+    /// Compares every lane with the ledger, from its head.
+    ///
+    /// # Errors
+    /// Fails when a store does not answer; what was put back until then stays.
+    pub async fn rescan_once(&self) -> Result<()> {
+        let mut tx = self.system.system().await?;
+        let pauses = queries::list_pauses(&mut tx).await?;
+        tx.commit().await?;
+        for queue in Queue::ALL {
+            let paused: Vec<_> = pauses.iter().filter(|(_, q)| *q == queue).map(|(tenant, _)| *tenant).collect();
+            self.dispatcher.sync_pauses(queue, &paused).await?;
+        }
+        let mut after = None;
+        loop {
+            let mut tx = self.system.system_by_index().await?;
+            let lanes = queries::list_lanes(&mut tx, after, LANES_PER_PAGE).await?;
+            tx.commit().await?;
+            for same_queue in lanes.chunk_by(|a, b| a.queue == b.queue) {
+                let Some(queue) = same_queue.first().map(|lane| lane.queue) else { continue };
+                let room = self.dispatcher.room(queue, same_queue).await?;
+                for (&lane, room) in same_queue.iter().zip(room) {
+                    self.admit(lane, None, room).await?;
+                }
+            }
+            after = lanes.last().copied();
+            if i64::try_from(lanes.len()).is_ok_and(|n| n < LANES_PER_PAGE) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, DueJob>> {
+        self.cursors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

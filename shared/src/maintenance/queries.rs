@@ -1,0 +1,89 @@
+//! Statements of the maintenance jobs.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+
+use crate::Result;
+
+/// Lets the statements of this transaction run for minutes: a whole partition may have to be read.
+pub async fn allow_long_statements(conn: &mut PgConnection) -> Result<()> {
+    sqlx::raw_sql("set local statement_timeout = '10min'").execute(conn).await?;
+    Ok(())
+}
+
+/// Makes the partitions of the next `days`. Answers how many were missing.
+pub async fn ensure_partitions(conn: &mut PgConnection, days: i32) -> Result<i32> {
+    Ok(sqlx::query_scalar("select ensure_partitions($1)").bind(days).fetch_one(conn).await?)
+}
+
+/// The partitioned tables, in the order in which their old partitions may go: outcomes last, the others look at them.
+pub const ROLLED: [&str; 5] = ["jobs", "job_attempts", "webhook_deliveries", "events", "job_outcomes"];
+
+/// Drops the partitions of `table` that are older than `age`. Answers how many went.
+pub async fn drop_partitions(conn: &mut PgConnection, table: &str, age: Duration) -> Result<i32> {
+    Ok(sqlx::query_scalar("select drop_partitions($1, ledger_now() - $2 * interval '1 s')")
+        .bind(table)
+        .bind(i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+        .fetch_one(conn)
+        .await?)
+}
+
+/// A table of which rows expire, and how one chunk of them is deleted.
+pub struct Expiry {
+    pub table: &'static str,
+    delete: &'static str,
+}
+
+/// Rows deleted by one statement at most, so that none holds locks for long.
+pub const CHUNK: u64 = 5_000;
+
+/// Everything that expires.
+pub const EXPIRIES: [Expiry; 7] = [
+    Expiry {
+        table: "idempotency_keys",
+        delete: "delete from idempotency_keys where ctid = any (array(
+                     select ctid from idempotency_keys where created_at < ledger_now() - interval '24 h' limit 5000))",
+    },
+    Expiry {
+        table: "refresh_tokens",
+        delete: "delete from refresh_tokens where ctid = any (array(
+                     select ctid from refresh_tokens where expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "one_time_tokens",
+        delete: "delete from one_time_tokens where ctid = any (array(
+                     select ctid from one_time_tokens where expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "job_unique",
+        delete: "delete from job_unique where ctid = any (array(
+                     select u.ctid from job_unique u
+                      where u.created_at < ledger_now() - interval '1 h'
+                        and coalesce(u.holds_until <= ledger_now(), true)
+                        and not exists (select from job_live l where l.tenant_id = u.tenant_id and l.id = u.job_id)
+                      limit 5000))",
+    },
+    Expiry {
+        table: "job_cancels",
+        delete: "delete from job_cancels where ctid = any (array(
+                     select c.ctid from job_cancels c
+                      where not exists (select from job_live l where l.tenant_id = c.tenant_id and l.id = c.job_id)
+                      limit 5000))",
+    },
+    Expiry {
+        table: "workers",
+        delete: "delete from workers where ctid = any (array(
+                     select ctid from workers where reaped_at < ledger_now() - interval '7 days' limit 5000))",
+    },
+    Expiry {
+        table: "job_stats",
+        delete: "delete from job_stats where ctid = any (array(
+                     select ctid from job_stats where minute < ledger_now() - interval '1 day' limit 5000))",
+    },
+];
+
+/// Deletes one chunk. Answers how many rows went; fewer than [`CHUNK`] means that it was the last.
+pub async fn delete_expired(conn: &mut PgConnection, expiry: &Expiry) -> Result<u64> {
+    Ok(sqlx::query(expiry.delete).execute(conn).await?.rows_affected())
+}

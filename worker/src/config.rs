@@ -1,0 +1,118 @@
+//! Flags and environment of the worker.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use millwork_shared::infra::config::{Faults, KeyRingArgs, StoreArgs, Stores, listen_addr, parse};
+use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::telemetry::LogConfig;
+use millwork_shared::jobs::Queue;
+
+use crate::runtime::Settings;
+
+/// Does the jobs of Millwork.
+#[derive(Debug, Parser)]
+#[command(name = "millwork-worker", version)]
+struct Cli {
+    #[command(flatten)]
+    stores: StoreArgs,
+    #[command(flatten)]
+    keys: KeyRingArgs,
+    #[command(flatten)]
+    log: LogConfig,
+    /// Where /health and /metrics are served [default: 127.0.0.1:8081]
+    #[arg(long, env = "WORKER_ADDR")]
+    worker_addr: Option<String>,
+    /// Queues to serve, each with its own concurrency if given: webhooks=200,email [default: all]
+    #[arg(long = "queues", env = "WORKER_QUEUES")]
+    worker_queues: Option<String>,
+    /// Jobs at once in each queue that has no figure of its own [default: 100]
+    #[arg(long = "concurrency", env = "WORKER_CONCURRENCY")]
+    worker_concurrency: Option<String>,
+    /// Seconds that running handlers may finish after SIGTERM [default: 25]
+    #[arg(long, env = "SHUTDOWN_GRACE_S")]
+    shutdown_grace_s: Option<String>,
+    /// Days that finished jobs, events and deliveries are kept [default: 30]
+    #[arg(long, env = "RETENTION_DAYS")]
+    retention_days: Option<String>,
+}
+
+/// What the worker needs to run.
+pub struct Config {
+    pub stores: Stores,
+    pub keys: Arc<KeyRing>,
+    pub log: LogConfig,
+    pub addr: SocketAddr,
+    pub settings: Settings,
+    pub retention: Duration,
+}
+
+impl Config {
+    /// Reads flags and environment.
+    ///
+    /// # Errors
+    /// Names every fault at once.
+    pub fn read() -> anyhow::Result<Self> {
+        let cli = Cli::parse();
+        let mut faults = Faults::default();
+        let stores = cli.stores.open(16, &mut faults);
+        let keys = cli.keys.read(&mut faults);
+        let addr = listen_addr("WORKER_ADDR", &cli.worker_addr, "127.0.0.1:8081", &mut faults);
+        let concurrency = faults.optional("WORKER_CONCURRENCY", &cli.worker_concurrency, concurrency).unwrap_or(100);
+        let queues = match &cli.worker_queues {
+            Some(text) if !text.trim().is_empty() => {
+                parse_queues(text, concurrency).map_err(|e| faults.push("WORKER_QUEUES", e)).unwrap_or_default()
+            }
+            _ => Queue::ALL.into_iter().map(|queue| (queue, concurrency)).collect(),
+        };
+        let grace_s = faults.optional("SHUTDOWN_GRACE_S", &cli.shutdown_grace_s, parse::<u64>).unwrap_or(25);
+        let days = faults.optional("RETENTION_DAYS", &cli.retention_days, retention_days).unwrap_or(30);
+        let (Some(stores), Some(keys), Some(addr)) = (stores, keys, addr) else {
+            faults.finish()?;
+            anyhow::bail!("the configuration is not usable");
+        };
+        faults.finish()?;
+        let settings = Settings { queues, grace: Duration::from_secs(grace_s), ..Settings::default() };
+        Ok(Self { stores, keys, log: cli.log, addr, settings, retention: Duration::from_secs(days * 86_400) })
+    }
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=2_000).contains(&n) => Ok(n),
+        _ => Err(format!("`{text}` is not a number from 1 to 2000")),
+    }
+}
+
+fn retention_days(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(days) if (1..=3_650).contains(&days) => Ok(days),
+        _ => Err(format!("`{text}` is not a number of days from 1 to 3650")),
+    }
+}
+
+fn parse_queues(text: &str, default: usize) -> Result<BTreeMap<Queue, usize>, String> {
+    text.split(',')
+        .map(|part| {
+            let (name, figure) = part.trim().split_once('=').map_or((part.trim(), None), |(n, c)| (n, Some(c)));
+            Ok((name.parse()?, figure.map_or(Ok(default), concurrency)?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_named_alone_or_with_their_concurrency() {
+        let queues = parse_queues("webhooks=200, email", 100).unwrap();
+        assert_eq!(queues, BTreeMap::from([(Queue::Webhooks, 200), (Queue::Email, 100)]));
+        for bad in ["webhook", "email=0", "email=x", "email=2001", "email,,"] {
+            assert!(parse_queues(bad, 100).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Partitions and retention.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use millwork_shared::Result;
+use millwork_shared::jobs::Outcome;
+use millwork_shared::maintenance::{DeleteExpired, RollPartitions, queries};
+use serde_json::value::to_raw_value;
+
+use crate::context::Context;
+use crate::runtime::Run;
+
+/// Days for which partitions exist in advance.
+const DAYS_AHEAD: i32 = 7;
+
+/// Makes partitions ahead of time and drops those whose retention is over.
+///
+/// Safe to run twice, and beside itself: the functions take a lock.
+pub async fn roll_partitions(_: RollPartitions, _run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
+    let mut tx = ctx.system.system().await?;
+    let made = queries::ensure_partitions(&mut tx, DAYS_AHEAD).await?;
+    tx.commit().await?;
+    let mut dropped = 0;
+    for table in queries::ROLLED {
+        let mut tx = ctx.system.system().await?;
+        queries::allow_long_statements(&mut tx).await?;
+        dropped += queries::drop_partitions(&mut tx, table, ctx.retention).await?;
+        tx.commit().await?;
+    }
+    tracing::info!(made, dropped, "partitions rolled");
+    Ok(Outcome::Done(Some(to_raw_value(&serde_json::json!({ "made": made, "dropped": dropped }))?)))
+}
+
+/// Deletes what has expired, in chunks, so that a stop or a cancellation loses nothing.
+pub async fn delete_expired(_: DeleteExpired, run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
+    let mut deleted = BTreeMap::new();
+    for expiry in &queries::EXPIRIES {
+        loop {
+            if run.cancelled.is_cancelled() {
+                return Ok(Outcome::Cancelled);
+            }
+            let mut tx = ctx.system.system().await?;
+            let rows = queries::delete_expired(&mut tx, expiry).await?;
+            tx.commit().await?;
+            *deleted.entry(expiry.table).or_insert(0) += rows;
+            if rows < queries::CHUNK {
+                break;
+            }
+        }
+    }
+    tracing::info!(?deleted, "expired rows deleted");
+    Ok(Outcome::Done(Some(to_raw_value(&deleted)?)))
+}

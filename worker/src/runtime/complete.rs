@@ -1,0 +1,195 @@
+//! From outcomes to the ledger: while one batch commits, the next gathers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
+use millwork_shared::jobs::queries::{self, Ending, Finished, Retried};
+use millwork_shared::jobs::retry::{self, Policy};
+use millwork_shared::jobs::{JobError, Outcome, Queue};
+use millwork_shared::{Error, Result};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+use super::RETRY_PAUSE;
+use super::in_flight::InFlight;
+use super::stats::Stats;
+
+/// Outcomes stored by one transaction at most.
+const BATCH: usize = 512;
+
+/// What became of one attempt.
+#[derive(Debug)]
+pub struct Completion {
+    pub tenant: TenantId,
+    pub queue: Queue,
+    pub id: JobId,
+    pub attempt: i16,
+    pub owner: WorkerId,
+    /// The attempt as it counts against `max_attempts`: without those that ended with their worker.
+    pub counted_attempt: i16,
+    pub max_attempts: i16,
+    /// Its cancellation was asked for.
+    pub cancelled: bool,
+    pub outcome: Outcome,
+    pub detail: Option<Box<RawValue>>,
+    pub wait_ms: i64,
+    pub run_ms: i64,
+}
+
+/// Stores outcomes.
+pub struct Completer {
+    system: SystemDb,
+    in_flight: Arc<InFlight>,
+    stats: Stats,
+}
+
+/// The rows one batch becomes.
+#[derive(Default)]
+struct Rows {
+    finished: Vec<Finished>,
+    retried: Vec<Retried>,
+    snoozed: Vec<(WorkerId, (TenantId, JobId), i16, Duration)>,
+}
+
+impl Completer {
+    pub fn new(system: SystemDb, in_flight: Arc<InFlight>) -> Self {
+        let stats = Stats::start(system.clone());
+        Self { system, in_flight, stats }
+    }
+
+    /// Runs until every sender is gone and everything is stored.
+    pub async fn run(self, mut completed: mpsc::Receiver<Completion>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while completed.recv_many(&mut batch, BATCH).await > 0 {
+            let ids: Vec<JobId> = batch.iter().map(|c| c.id).collect();
+            let mut rows = Rows::default();
+            for completion in batch.drain(..) {
+                self.stats.count(&completion);
+                rows.add(completion);
+            }
+            self.store_until_done(rows).await;
+            for id in ids {
+                self.in_flight.remove(id);
+            }
+        }
+        self.stats.flush().await;
+    }
+
+    /// Tries until the ledger answers; a batch that it refuses is stored row by row, so that one bad row spoils only itself.
+    async fn store_until_done(&self, mut rows: Rows) {
+        loop {
+            match self.store(&mut rows).await {
+                Ok(()) => return,
+                Err(Error::Unavailable { cause, .. }) => {
+                    tracing::warn!(error = cause, jobs = rows.len(), "cannot store outcomes; trying again");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                Err(error) if rows.len() > 1 => {
+                    tracing::error!(%error, jobs = rows.len(), "a batch of outcomes was refused; storing them one by one");
+                    for row in rows.split() {
+                        Box::pin(self.store_until_done(row)).await;
+                    }
+                    return;
+                }
+                Err(error) => {
+                    let Some(replaced) = rows.without_content(&error) else { return };
+                    tracing::error!(%error, "an outcome cannot be stored; the job fails instead");
+                    rows = replaced;
+                }
+            }
+        }
+    }
+
+    async fn store(&self, rows: &mut Rows) -> Result<()> {
+        let store = async {
+            let mut tx = self.system.system_by_index().await?;
+            if !rows.retried.is_empty() {
+                let accepted = queries::retry(&mut tx, &mut rows.retried).await?;
+                // Refused: no longer ours, or to be cancelled. The fence of `finish` tells which.
+                let refused = rows.retried.iter().filter(|r| !accepted.contains(&r.id));
+                rows.finished.extend(refused.map(Retried::cancelled));
+                rows.retried.retain(|r| accepted.contains(&r.id));
+            }
+            if !rows.finished.is_empty() {
+                let accepted = queries::finish(&mut tx, &mut rows.finished).await?;
+                let refused = rows.finished.len() as u64 - accepted;
+                if refused > 0 {
+                    tracing::warn!(refused, "late results refused: the lease was gone");
+                }
+            }
+            for (owner, job, attempt, wait) in &rows.snoozed {
+                queries::snooze(&mut tx, *owner, *job, *attempt, *wait).await?;
+            }
+            tx.commit().await
+        };
+        tokio::time::timeout(Duration::from_secs(15), store).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable { dependency: "database", cause: "no answer to a completion within 15 s".into() })
+        })
+    }
+}
+
+impl Rows {
+    fn len(&self) -> usize {
+        self.finished.len() + self.retried.len() + self.snoozed.len()
+    }
+
+    fn add(&mut self, c: Completion) {
+        let Completion { tenant, id, attempt, owner, detail, .. } = c;
+        let finished =
+            |ending, result, error| Finished { tenant, id, attempt, owner, ending, result, error, detail: None };
+        let mut end = match c.outcome {
+            Outcome::Done(result) => finished(Ending::Succeeded, result, None),
+            Outcome::Cancelled => finished(Ending::Cancelled, None, None),
+            Outcome::Fail(error) => finished(Ending::Failed, None, Some(error)),
+            Outcome::Retry { error, .. } if c.cancelled => finished(Ending::Cancelled, None, Some(error)),
+            Outcome::Retry { error, .. } if c.counted_attempt >= c.max_attempts => {
+                finished(Ending::Failed, None, Some(error))
+            }
+            Outcome::Retry { error, after } => {
+                let wait = after
+                    .map(|after| after.min(retry::RETRY_AFTER_LONGEST))
+                    .unwrap_or_else(|| Policy::default().wait(c.counted_attempt, retry::random()));
+                self.retried.push(Retried { tenant, id, attempt, owner, wait, error, detail });
+                return;
+            }
+            Outcome::Snooze(wait) => {
+                self.snoozed.push((owner, (tenant, id), attempt, wait));
+                return;
+            }
+        };
+        end.detail = detail;
+        self.finished.push(end);
+    }
+
+    fn split(self) -> Vec<Self> {
+        let finished = self.finished.into_iter().map(|f| Self { finished: vec![f], ..Self::default() });
+        let retried = self.retried.into_iter().map(|r| Self { retried: vec![r], ..Self::default() });
+        let snoozed = self.snoozed.into_iter().map(|s| Self { snoozed: vec![s], ..Self::default() });
+        finished.chain(retried).chain(snoozed).collect()
+    }
+
+    /// The same end without what the handler said, which the ledger cannot hold. None when there is nothing to drop.
+    fn without_content(&self, why: &Error) -> Option<Self> {
+        let error = JobError::new("outcome_not_storable", format!("the handler's outcome cannot be stored: {why}"));
+        let end = |tenant, id, attempt, owner| Finished {
+            tenant,
+            id,
+            attempt,
+            owner,
+            ending: Ending::Failed,
+            result: None,
+            error: Some(error.clone()),
+            detail: None,
+        };
+        let finished = self.finished.first();
+        if finished.is_some_and(|f| f.error.as_ref().is_some_and(|e| e.code == "outcome_not_storable")) {
+            return None;
+        }
+        let end = finished
+            .map(|f| end(f.tenant, f.id, f.attempt, f.owner))
+            .or_else(|| self.retried.first().map(|r| end(r.tenant, r.id, r.attempt, r.owner)))?;
+        Some(Self { finished: vec![end], ..Self::default() })
+    }
+}

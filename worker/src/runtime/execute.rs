@@ -1,0 +1,119 @@
+//! Running one claimed job: its deadline, its panic, its cancellation.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use apalis_core::task::Task;
+use futures::FutureExt;
+use millwork_shared::jobs::queries::Claimed;
+use millwork_shared::jobs::{JobError, Outcome, Queue};
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+use tracing::Instrument;
+
+use super::complete::Completion;
+use super::handlers::Registry;
+use super::in_flight::InFlight;
+use super::run::Run;
+use super::slots::Slots;
+
+/// How long a handler may take to notice its cancellation before it is dropped.
+const CANCEL_GRACE: Duration = Duration::from_millis(500);
+
+/// The innermost service of a queue's worker.
+#[derive(Clone)]
+pub struct JobService {
+    pub queue: Queue,
+    pub registry: Arc<Registry>,
+    pub in_flight: Arc<InFlight>,
+    pub slots: Arc<Slots>,
+}
+
+impl Service<Task<Claimed>> for JobService {
+    /// None for a job that was given back before it started.
+    type Response = Option<Completion>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
+        let this = self.clone();
+        let (claimed, _) = task.take();
+        let span = tracing::info_span!(
+            "job", job.id = %claimed.id, job.kind = claimed.kind, tenant.id = %claimed.tenant,
+            job.attempt = claimed.attempt, request.id = claimed.cause.request_id
+        );
+        Box::pin(async move { Ok(this.run(claimed).await) }.instrument(span))
+    }
+}
+
+impl JobService {
+    async fn run(self, claimed: Claimed) -> Option<Completion> {
+        let turn = self.slots.turn().await;
+        let completion = match self.in_flight.start(claimed.id, claimed.owner) {
+            Some(cancelled) => Some(self.attempt(claimed, cancelled).await),
+            None => {
+                self.slots.free(claimed.tenant);
+                None
+            }
+        };
+        drop(turn);
+        completion
+    }
+
+    async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Completion {
+        let began = Instant::now();
+        let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
+        let handler =
+            AssertUnwindSafe(self.registry.start(&claimed.kind, &claimed.payload, run.clone())).catch_unwind();
+        let outcome = tokio::select! {
+            outcome = handler => outcome.unwrap_or_else(|panic| panicked(&*panic)),
+            () = tokio::time::sleep_until(run.deadline) => timed_out(claimed.timeout_ms),
+            () = dropped_after(&cancelled) => Outcome::Cancelled,
+        };
+        self.slots.free(claimed.tenant);
+        Completion {
+            tenant: claimed.tenant,
+            queue: self.queue,
+            id: claimed.id,
+            attempt: claimed.attempt,
+            owner: claimed.owner,
+            counted_attempt: run.attempt,
+            max_attempts: claimed.max_attempts,
+            cancelled: cancelled.is_cancelled(),
+            detail: run.take_detail(),
+            outcome,
+            wait_ms: claimed.wait_ms,
+            run_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+async fn dropped_after(cancelled: &CancellationToken) {
+    cancelled.cancelled().await;
+    tokio::time::sleep(CANCEL_GRACE).await;
+}
+
+fn timed_out(timeout_ms: i32) -> Outcome {
+    let error = JobError::new("timeout", format!("the handler did not finish within {timeout_ms} ms"));
+    Outcome::Retry { error, after: None }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    let message = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    tracing::error!(panic = message, "a handler panicked");
+    Outcome::Retry { error: JobError::new("panic", format!("the handler panicked: {message}")), after: None }
+}

@@ -1,0 +1,55 @@
+//! One attempt at a job.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use millwork_shared::infra::ids::{JobId, TenantId};
+use millwork_shared::jobs::Cause;
+use millwork_shared::jobs::queries::Claimed;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One attempt at a job, as its handler sees it.
+#[derive(Debug)]
+pub struct Run {
+    pub job: JobId,
+    pub tenant: TenantId,
+    /// 1 for the first.
+    pub attempt: i16,
+    pub max_attempts: i16,
+    /// When the runtime drops the handler and stores a `timeout`.
+    pub deadline: Instant,
+    /// Cancelled when someone asked for the job's cancellation. A handler that ignores it is dropped a moment later.
+    pub cancelled: CancellationToken,
+    pub cause: Cause,
+    detail: Mutex<Option<Box<RawValue>>>,
+}
+
+impl Run {
+    /// Notes what this attempt met (an answer's status and latency, say), kept with the attempt whatever its outcome.
+    pub fn attempt_detail(&self, detail: &impl Serialize) {
+        if let (Ok(json), Ok(mut slot)) = (serde_json::value::to_raw_value(detail), self.detail.lock()) {
+            *slot = Some(json);
+        }
+    }
+
+    /// The attempt that `claimed` begins, with its time running from now.
+    pub(super) fn begin(claimed: &Claimed, cancelled: CancellationToken) -> Self {
+        Self {
+            job: claimed.id,
+            tenant: claimed.tenant,
+            attempt: claimed.attempt - claimed.lost,
+            max_attempts: claimed.max_attempts,
+            deadline: Instant::now() + Duration::from_millis(u64::try_from(claimed.timeout_ms).unwrap_or(60_000)),
+            cancelled,
+            cause: claimed.cause.clone(),
+            detail: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn take_detail(&self) -> Option<Box<RawValue>> {
+        self.detail.lock().ok()?.take()
+    }
+}
