@@ -1,1 +1,21 @@
-fn main() {}
+//! `millwork-api`: serves the HTTP API, and brings the schema up to date.
+
+use clap::Parser;
+use millwork_api::config::{Cli, Command};
+use millwork_api::run;
+use millwork_shared::infra::config::load_dotenv;
+
+fn main() -> anyhow::Result<()> {
+    load_dotenv();
+    let cli = Cli::parse();
+    cli.log.install();
+    if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
+        anyhow::bail!("another TLS provider was installed first");
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        match cli.command {
+            Some(Command::Migrate) => run::migrate(cli.database()?).await,
+            None => run::serve(cli.config()?).await,
+        }
+    })
+}

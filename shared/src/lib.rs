@@ -1,7 +1,13 @@
 //! What the processes of Millwork must agree on: rows, rules, payloads, and the means to reach them.
 
+/// Passwords, tokens, API keys: what proves who is calling.
+pub mod auth;
 /// The one domain error, mapped once to HTTP (api) and once to a retry decision (worker).
 pub mod error;
+/// What health checks ask the database.
+pub mod health;
+/// First answers by `Idempotency-Key`.
+pub mod idempotency;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
 pub mod infra;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.

@@ -94,15 +94,32 @@ pub struct Stores {
 impl StoreArgs {
     /// Checks the addresses and makes the handles; nothing is connected yet. `connections` bounds the pool.
     pub fn open(&self, connections: u32, faults: &mut Faults) -> Option<Stores> {
-        let options = faults.required("DATABASE_URL", &self.database_url, |t| {
-            t.parse::<PgConnectOptions>().map_err(|e| format!("not a PostgreSQL URL: {e}"))
-        });
+        let options = self.database_options(faults);
         let client = faults.required("REDIS_URL", &self.redis_url, |t| {
             ::redis::Client::open(t).map_err(|e| format!("not a Redis URL: {e}"))
         });
         let (options, redis_client) = (options?, client?);
         let redis = redis::connect_lazy(&redis_client).map_err(|e| faults.push("REDIS_URL", e)).ok()?;
         Some(Stores { db: Db::connect_lazy(options, connections), redis, redis_client })
+    }
+}
+
+impl StoreArgs {
+    /// The database alone, for commands that need no Redis.
+    ///
+    /// # Errors
+    /// Says what is wrong with the address.
+    pub fn open_database(&self, connections: u32) -> anyhow::Result<Db> {
+        let mut faults = Faults::default();
+        let options = self.database_options(&mut faults);
+        faults.finish()?;
+        options.map(|o| Db::connect_lazy(o, connections)).ok_or_else(|| anyhow::anyhow!("DATABASE_URL: missing"))
+    }
+
+    fn database_options(&self, faults: &mut Faults) -> Option<PgConnectOptions> {
+        faults.required("DATABASE_URL", &self.database_url, |t| {
+            t.parse::<PgConnectOptions>().map_err(|e| format!("not a PostgreSQL URL: {e}"))
+        })
     }
 }
 

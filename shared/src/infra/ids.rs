@@ -63,3 +63,8 @@ id!(
     /// A delivery is carried by the job of the same id.
     DeliveryId
 );
+id!(
+    /// Of an HTTP request whose caller gave none.
+    RequestId
+);
+id!(SigningKeyId);

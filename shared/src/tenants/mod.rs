@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// Every statement on tenants, people and memberships.
+pub mod queries;
+
 /// Declares every permission once: variant and `resource:action`.
 macro_rules! permissions {
     ($($variant:ident = $name:literal),* $(,)?) => {
@@ -60,6 +63,28 @@ impl FromStr for Permission {
     }
 }
 
+/// A set of permissions, one bit each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Permissions(u64);
+
+const _: () = assert!(Permission::ALL.len() <= 64, "a permission is one bit of a u64");
+
+impl Permissions {
+    pub const fn contains(self, permission: Permission) -> bool {
+        self.0 & (1 << permission as u64) != 0
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Permission> {
+        Permission::ALL.iter().copied().filter(move |p| self.contains(*p))
+    }
+}
+
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        Self(permissions.into_iter().fold(0, |bits, p| bits | 1 << p as u64))
+    }
+}
+
 /// A built-in role of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,7 +119,7 @@ impl Role {
     }
 
     /// Everything the role may do.
-    pub fn permissions(self) -> Vec<Permission> {
+    pub fn permissions(self) -> Permissions {
         Permission::ALL.iter().copied().filter(|p| self.allows(*p)).collect()
     }
 }

@@ -1,0 +1,73 @@
+//! Checks a bearer token of either form.
+
+use std::time::Duration;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use millwork_shared::auth::queries;
+use millwork_shared::infra::crypto::token_hash;
+use millwork_shared::tenants::Permissions;
+use poem::http::StatusCode;
+
+use super::key_text;
+use crate::App;
+use crate::http::{ApiError, Caller, Credential, Identity, Result};
+
+/// No token of ours is longer.
+const MAX_TOKEN_BYTES: usize = 2_048;
+
+/// Who presents `token`.
+///
+/// # Errors
+/// 401 when the token is not good; it does not say why, beyond its being expired or revoked.
+pub async fn verify(app: &App, token: &str) -> Result<Caller> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(refused());
+    }
+    let key = token_hash(token);
+    if let Some(caller) = app.tokens.get(&key) {
+        return Ok(caller);
+    }
+    let generation = app.tokens.generation();
+    match check(app, token, &key).await {
+        Ok((identity, expires_in)) => {
+            let caller = Caller::from(identity);
+            app.tokens.put(generation, key, caller.clone(), expires_in);
+            Ok(caller)
+        }
+        Err(error) => {
+            if error.status() == StatusCode::UNAUTHORIZED {
+                app.tokens.remove(&key);
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn check(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
+    if key_text::looks_like(token) {
+        return api_key(app, token, hash).await;
+    }
+    Err(refused())
+}
+
+async fn api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
+    let prefix = key_text::prefix(token).ok_or_else(refused)?;
+    let mut tx = app.db.identity().await?;
+    let key = queries::find_api_key(&mut tx, prefix).await?.ok_or_else(refused)?;
+    tx.commit().await?;
+    verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
+    let permissions: Permissions = key.permissions.iter().filter_map(|p| p.parse().ok()).collect();
+    let identity = Identity {
+        tenant: key.tenant_id,
+        user: key.created_by,
+        credential: Credential::ApiKey(key.id),
+        role: None,
+        permissions,
+    };
+    let expires_in = key.expires_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    Ok((identity, expires_in))
+}
+
+fn refused() -> ApiError {
+    ApiError::unauthenticated("token_invalid", "the token or API key is not valid, has expired, or was revoked")
+}

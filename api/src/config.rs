@@ -1,0 +1,183 @@
+//! Flags and environment of `millwork-api`.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::config::{self, Faults, KeyRingArgs, StoreArgs};
+use millwork_shared::infra::telemetry::LogConfig;
+use url::Url;
+
+use crate::App;
+
+/// Connections to PostgreSQL. Requests hold one for milliseconds.
+const DB_CONNECTIONS: u32 = 20;
+
+/// The HTTP API of Millwork. Without a command it serves.
+#[derive(Debug, Parser)]
+#[command(name = "millwork-api", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub stores: StoreArgs,
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    #[command(flatten)]
+    pub log: LogConfig,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database's schema up to date, and exit
+    Migrate,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    keys: KeyRingArgs,
+    /// Listen address [default: 127.0.0.1:8080]
+    #[arg(long, env = "API_ADDR")]
+    api_addr: Option<String>,
+    /// What links in mails and `Location` start with [default: http:// and the listen address]
+    #[arg(long, env = "PUBLIC_URL")]
+    public_url: Option<String>,
+    /// Who may register: open, invite, closed [default: open]
+    #[arg(long, env = "REGISTRATION")]
+    registration: Option<String>,
+    /// Seconds that running requests may take to finish after SIGTERM [default: 25]
+    #[arg(long, env = "SHUTDOWN_GRACE_S")]
+    shutdown_grace_s: Option<String>,
+}
+
+/// What endpoints read of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Without a slash at the end.
+    pub public_url: String,
+    pub registration: Registration,
+}
+
+impl Settings {
+    /// The second part of an API key: tells a key of production from others, by whether the public address is secure.
+    pub fn key_environment(&self) -> &'static str {
+        if self.public_url.starts_with("https://") { "live" } else { "test" }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// Anyone may register and gets a tenant.
+    Open,
+    /// Only by invitation.
+    Invite,
+    Closed,
+}
+
+impl FromStr for Registration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "open" => Ok(Self::Open),
+            "invite" => Ok(Self::Invite),
+            "closed" => Ok(Self::Closed),
+            other => Err(format!("`{other}` is none of open, invite, closed")),
+        }
+    }
+}
+
+/// A checked configuration.
+pub struct Config {
+    pub app: App,
+    pub addr: SocketAddr,
+    pub grace: Duration,
+}
+
+impl Cli {
+    /// Checks the configuration for serving. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Names every fault at once.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let mut faults = Faults::default();
+        let args = &self.serve;
+        let stores = self.stores.open(DB_CONNECTIONS, &mut faults);
+        let keys = args.keys.read(&mut faults);
+        let addr = config::listen_addr("API_ADDR", &args.api_addr, "127.0.0.1:8080", &mut faults);
+        let public_url = faults.optional("PUBLIC_URL", &args.public_url, public_url);
+        let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
+        let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
+        faults.finish()?;
+        let (Some(stores), Some(keys), Some(addr)) = (stores, keys, addr) else {
+            anyhow::bail!("a part of the configuration is missing");
+        };
+        let settings = Settings {
+            public_url: public_url.unwrap_or_else(|| format!("http://{addr}")),
+            registration: registration.unwrap_or(Registration::Open),
+        };
+        let app = App::new(stores.db, stores.redis, keys, Clock::default(), settings);
+        Ok(Config { app, addr, grace: Duration::from_secs(grace.unwrap_or(25).into()) })
+    }
+
+    /// The database alone, for `migrate`.
+    ///
+    /// # Errors
+    /// Says what is wrong with its address.
+    pub fn database(&self) -> anyhow::Result<millwork_shared::infra::db::Db> {
+        self.stores.open_database(1)
+    }
+}
+
+fn public_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|e| format!("`{text}`: {e}"))?;
+    let fits = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
+    if !fits || !url.has_host() {
+        return Err(format!("`{text}` is not an address such as https://api.example.com"));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_variable_is_named_at_once() {
+        let cli = Cli::parse_from([
+            "millwork-api",
+            "--database-url",
+            "x",
+            "--redis-url",
+            "x",
+            "--master-keys",
+            "x",
+            "--api-addr",
+            "x",
+            "--public-url",
+            "ftp://x",
+            "--registration",
+            "x",
+            "--shutdown-grace-s",
+            "x",
+        ]);
+        let text = cli.config().err().unwrap().to_string();
+        for name in
+            ["DATABASE_URL", "REDIS_URL", "MASTER_KEYS", "API_ADDR", "PUBLIC_URL", "REGISTRATION", "SHUTDOWN_GRACE_S"]
+        {
+            assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
+        }
+    }
+
+    #[test]
+    fn the_public_address_has_no_slash_at_its_end() {
+        assert_eq!(public_url("https://x.example/").unwrap(), "https://x.example");
+        assert_eq!(public_url("http://x.example:8080/base/").unwrap(), "http://x.example:8080/base");
+        for bad in ["x.example", "ftp://x", "https://x/?a=1", "mailto:a@b"] {
+            assert!(public_url(bad).is_err(), "{bad}");
+        }
+    }
+}

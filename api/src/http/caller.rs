@@ -1,0 +1,114 @@
+//! Who is calling, taken from the `Authorization` header.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use millwork_shared::infra::ids::{ApiKeyId, SessionId, TenantId, UserId};
+use millwork_shared::tenants::{Permission, Permissions, Role};
+use poem::http::header;
+use poem::{Request, RequestBody};
+use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
+
+use super::error::{ApiError, Result};
+use crate::App;
+use crate::auth::verify::verify;
+
+/// A caller that proved who it is, for one tenant. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller(Arc<Identity>);
+
+#[derive(Debug)]
+pub struct Identity {
+    pub tenant: TenantId,
+    /// For an API key: who made it.
+    pub user: UserId,
+    pub credential: Credential,
+    /// None for an API key, which has permissions of its own.
+    pub role: Option<Role>,
+    pub permissions: Permissions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Credential {
+    /// An access token of this session.
+    Session(SessionId),
+    ApiKey(ApiKeyId),
+}
+
+impl Caller {
+    /// The caller of a request, for endpoints outside of poem-openapi.
+    pub async fn of(request: &Request) -> Result<Self> {
+        let missing = || {
+            ApiError::unauthenticated(
+                "unauthenticated",
+                "send `Authorization: Bearer` with an access token or an API key",
+            )
+        };
+        let header = request.headers().get(header::AUTHORIZATION).ok_or_else(missing)?;
+        let (scheme, token) = header.to_str().ok().and_then(|h| h.split_once(' ')).ok_or_else(missing)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(missing());
+        }
+        let app = request.data::<App>().ok_or_else(|| ApiError::internal(anyhow::anyhow!("no App in the request")))?;
+        verify(app, token.trim()).await
+    }
+
+    /// # Errors
+    /// 403, naming the permission.
+    pub fn require(&self, permission: Permission) -> Result<()> {
+        if self.permissions.contains(permission) { Ok(()) } else { Err(ApiError::forbidden(permission)) }
+    }
+}
+
+impl From<Identity> for Caller {
+    fn from(identity: Identity) -> Self {
+        Self(Arc::new(identity))
+    }
+}
+
+impl Deref for Caller {
+    type Target = Identity;
+
+    fn deref(&self) -> &Identity {
+        &self.0
+    }
+}
+
+const SCHEME: &str = "bearer";
+
+impl<'a> ApiExtractor<'a> for Caller {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            SCHEME,
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "An access token (a JWT from /auth/login) or an API key (`mw_<env>_<prefix>_<secret>`)",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: None,
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec![SCHEME]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self::of(request).await?)
+    }
+}

@@ -1,0 +1,151 @@
+//! The OpenAPI document: what poem-openapi generates, completed by what holds for every operation.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::{idempotency, if_match, page, schema};
+
+/// [`finish`] over text.
+pub fn text(generated: &str) -> String {
+    match serde_json::from_str(generated) {
+        Ok(document) => format!("{:#}", finish(document)),
+        Err(_) => generated.to_owned(),
+    }
+}
+
+/// Completes a generated document. What it adds is what the plumbing does: problem responses, headers, paging.
+pub fn finish(mut document: Value) -> Value {
+    let asked = request_schemas(&document);
+    if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
+        for (name, schema) in schemas.iter_mut() {
+            schema::complete(schema, asked.contains(name));
+        }
+        schemas.insert("Problem".to_owned(), problem_schema());
+    }
+    for (path, operations) in object(document.get_mut("paths")) {
+        for (method, operation) in object(Some(operations)) {
+            parameters(operation);
+            problems(path, method, operation);
+        }
+    }
+    document
+}
+
+fn object(value: Option<&mut Value>) -> impl Iterator<Item = (&String, &mut Value)> {
+    value.and_then(Value::as_object_mut).into_iter().flatten()
+}
+
+/// The names of the schemas that requests are checked against.
+fn request_schemas(document: &Value) -> BTreeSet<String> {
+    let mut open: Vec<&Value> = Vec::new();
+    for operations in document["paths"].as_object().into_iter().flat_map(Map::values) {
+        open.extend(operations.as_object().into_iter().flat_map(Map::values).map(|op| &op["requestBody"]));
+    }
+    let mut names = BTreeSet::new();
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(map) => open.extend(map.values()),
+            Value::String(text) => {
+                if let Some(name) = text.strip_prefix("#/components/schemas/")
+                    && names.insert(name.to_owned())
+                {
+                    open.push(&document["components"]["schemas"][name]);
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+/// Puts the real parameters where an extractor left its marker.
+fn parameters(operation: &mut Value) {
+    let Some(Value::Array(parameters)) = operation.get_mut("parameters") else { return };
+    let generated = std::mem::take(parameters);
+    for parameter in generated {
+        match parameter.pointer("/schema/format").and_then(Value::as_str) {
+            Some(page::MARKER) => parameters.extend([
+                json!({
+                    "name": "limit", "in": "query", "required": false, "description": "Rows a page",
+                    "schema": { "type": "integer", "minimum": 1, "maximum": 100, "default": 50 },
+                }),
+                json!({
+                    "name": "cursor", "in": "query", "required": false,
+                    "description": "`meta.next_cursor` of the page before",
+                    "schema": { "type": "string" },
+                }),
+            ]),
+            Some(idempotency::MARKER) => parameters.push(json!({
+                "name": "Idempotency-Key", "in": "header", "required": false,
+                "description": "The first answer is kept for 24 h and replayed with `Idempotent-Replayed: true`",
+                "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+            })),
+            Some(if_match::MARKER) => parameters.push(json!({
+                "name": "If-Match", "in": "header", "required": false,
+                "description": "The version that is to be changed, in quotes: `\"3\"`",
+                "schema": { "type": "string" },
+            })),
+            _ => parameters.push(parameter),
+        }
+    }
+}
+
+/// Documents how an operation can fail, as far as that follows from its shape.
+fn problems(path: &str, method: &str, operation: &mut Value) {
+    let has_body = operation.get("requestBody").is_some();
+    let secured = operation.get("security").is_some();
+    let has_if_match = operation["parameters"].as_array().into_iter().flatten().any(|p| p["name"] == "If-Match");
+    let failures = [
+        (true, "400", "Malformed: a parameter, a header or the body could not be read"),
+        (secured, "401", "Not authenticated"),
+        (secured, "403", "Not allowed; the missing permission is named"),
+        (path.contains('{'), "404", "Absent, or another tenant's"),
+        (method != "get", "409", "The state forbids it, or it exists already"),
+        (has_if_match, "412", "`If-Match` names another version"),
+        (has_body, "413", "The body is too large"),
+        (has_body, "415", "The body is not `application/json`"),
+        (has_body, "422", "The body does not fit; `errors` lists every fault"),
+        (true, "500", "A fault of ours"),
+        (true, "503", "A dependency is down; see `Retry-After`"),
+    ];
+    let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
+    for (_, status, description) in failures.into_iter().filter(|(applies, _, _)| *applies) {
+        responses.entry(status).or_insert_with(|| {
+            json!({
+                "description": description,
+                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+            })
+        });
+    }
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "RFC 9457",
+        "required": ["type", "title", "status", "code", "detail", "request_id"],
+        "properties": {
+            "type": { "type": "string", "example": "urn:problem-type:millwork:body_invalid" },
+            "title": { "type": "string", "example": "Unprocessable Entity" },
+            "status": { "type": "integer", "example": 422 },
+            "code": { "type": "string", "description": "Stable, for programs", "example": "body_invalid" },
+            "detail": { "type": "string", "description": "For people: what was wrong and what to do" },
+            "request_id": { "type": "string" },
+            "errors": {
+                "type": "array",
+                "description": "Everything that is wrong with the body",
+                "items": {
+                    "type": "object",
+                    "required": ["pointer", "code", "detail"],
+                    "properties": {
+                        "pointer": { "type": "string", "description": "RFC 6901", "example": "/jobs/0/kind" },
+                        "code": { "type": "string", "example": "required" },
+                        "detail": { "type": "string", "example": "is required" },
+                    },
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,42 @@
+//! The plumbing under every endpoint: who calls, what came in, what goes out.
+
+/// Successful answers: `{"data": …}`.
+pub mod answer;
+/// JSON bodies, checked against their documented schema.
+pub mod body;
+/// The caller of a request and its permissions.
+pub mod caller;
+/// The OpenAPI document.
+pub mod document;
+/// Refusals and failures.
+pub mod error;
+/// The outermost layer of the server.
+pub mod frame;
+/// The framework's refusals, explained.
+pub mod guard;
+/// `Idempotency-Key`.
+pub mod idempotency;
+/// `If-Match`.
+pub mod if_match;
+/// `?limit=` and `?cursor=`.
+pub mod page;
+/// Problem documents.
+mod problem;
+/// Request id and trace.
+pub mod request;
+mod schema;
+/// Accepts connections.
+pub mod server;
+mod text;
+/// Times and raw JSON in bodies.
+pub mod types;
+
+pub use answer::{Accepted, Answer, Created, List, NoContent, Rendered};
+pub use body::Body;
+pub use caller::{Caller, Credential, Identity};
+pub use error::{ApiError, Fault, Result};
+pub use idempotency::{Begun, Idempotency, Work};
+pub use if_match::IfMatch;
+pub use page::Page;
+pub use request::RequestInfo;
+pub use types::{RawJson, Time};

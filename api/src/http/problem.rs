@@ -1,0 +1,147 @@
+//! RFC 9457 problem documents: the one form of every failure, the framework's own included.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use poem::Response;
+use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
+use poem::http::{HeaderValue, StatusCode, header};
+use poem_openapi::error::{
+    AuthorizationError, ContentTypeError, ParseParamError, ParsePathError, ParseRequestPayloadError,
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::error::{ApiError, Fault};
+use super::request::RequestInfo;
+
+pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// An [`ApiError`] on its way to the edge, carried in the response's extensions.
+#[derive(Debug, Clone)]
+pub(super) struct Problem(Arc<ApiError>);
+
+impl From<ApiError> for Problem {
+    fn from(error: ApiError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
+}
+
+/// Gives a failed response its document, and logs what is our fault.
+///
+/// Whatever failed below, no other body than a problem leaves: a response that is not one yet is given the document of its status.
+pub(super) fn finish(response: Response, info: &RequestInfo) -> Response {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let problem = match response.data::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if response.headers().get(header::CONTENT_TYPE) == Some(&CONTENT_TYPE) => return response,
+        None => Problem::from(of_status(status)),
+    };
+    log(&problem.0, info);
+    render(&problem.0, info)
+}
+
+fn render(error: &ApiError, info: &RequestInfo) -> Response {
+    let parts = &error.0;
+    let document = Document {
+        r#type: format!("urn:problem-type:millwork:{}", parts.code),
+        title: parts.status.canonical_reason().unwrap_or("Error"),
+        status: parts.status.as_u16(),
+        code: &parts.code,
+        detail: &parts.detail,
+        request_id: info.id(),
+        errors: &parts.faults,
+        members: &parts.members,
+    };
+    let body = serde_json::to_vec(&document).unwrap_or_default();
+    let mut response = Response::builder().status(parts.status).body(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    for (name, value) in &parts.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+fn log(error: &ApiError, info: &RequestInfo) {
+    let parts = &error.0;
+    if !parts.status.is_server_error() {
+        return;
+    }
+    let cause = parts.cause.as_ref().map(|c| format!("{c:#}")).unwrap_or_default();
+    if parts.status == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(request.id = info.id(), problem.code = %parts.code, cause, "a request was put off");
+    } else {
+        tracing::error!(request.id = info.id(), problem.code = %parts.code, cause, "a request failed");
+    }
+}
+
+/// The problem of an error that an extractor, a route or the framework made.
+pub(super) fn of_framework(error: &poem::Error) -> ApiError {
+    if let Some(e) = error.downcast_ref::<ParseParamError>() {
+        ApiError::malformed("parameter_invalid", format!("parameter `{}`: {}", e.name, plain(&e.reason)))
+    } else if let Some(e) = error.downcast_ref::<ParsePathError>() {
+        ApiError::malformed("parameter_invalid", format!("the path is not right: {}", plain(&e.reason)))
+    } else if let Some(e) = error.downcast_ref::<ParseRequestPayloadError>() {
+        ApiError::malformed("body_malformed", e.reason.clone())
+    } else if error.is::<ContentTypeError>() {
+        of_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    } else if error.is::<AuthorizationError>() {
+        of_status(StatusCode::UNAUTHORIZED)
+    } else if error.is::<NotFoundError>() {
+        of_status(StatusCode::NOT_FOUND)
+    } else if error.is::<MethodNotAllowedError>() {
+        of_status(StatusCode::METHOD_NOT_ALLOWED)
+    } else if let Some(ReadBodyError::PayloadTooLarge) = error.downcast_ref() {
+        of_status(StatusCode::PAYLOAD_TOO_LARGE)
+    } else if error.status().is_server_error() {
+        ApiError::internal(anyhow::anyhow!("{error}"))
+    } else {
+        of_status(error.status())
+    }
+}
+
+/// poem-openapi words a parameter's fault as `failed to parse "type": reason`, `failed to parse` being said already.
+fn plain(reason: &str) -> Cow<'_, str> {
+    match reason.strip_prefix("failed to parse \"").and_then(|rest| rest.split_once("\": ")) {
+        Some((_, reason)) => Cow::Borrowed(reason),
+        None => Cow::Borrowed(reason),
+    }
+}
+
+/// The problem of a bare status.
+fn of_status(status: StatusCode) -> ApiError {
+    let (code, detail) = match status {
+        StatusCode::BAD_REQUEST => ("malformed", "the request was not understood"),
+        StatusCode::UNAUTHORIZED => {
+            return ApiError::unauthenticated(
+                "unauthenticated",
+                "send `Authorization: Bearer` with an access token or an API key",
+            );
+        }
+        StatusCode::NOT_FOUND => ("route_not_found", "nothing is at this address; /docs lists what there is"),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "the address exists, but not for this method"),
+        StatusCode::PAYLOAD_TOO_LARGE => ("body_too_large", "the body is larger than is allowed here"),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media_type_unsupported", "send the body as `application/json`"),
+        StatusCode::URI_TOO_LONG => ("uri_too_long", "the address is too long"),
+        status if status.is_server_error() => return ApiError::internal(anyhow::anyhow!("bare status {status}")),
+        _ => ("refused", "the request was refused"),
+    };
+    ApiError::new(status, code, detail)
+}

@@ -1,0 +1,18 @@
+//! The HTTP API of Millwork.
+
+mod app;
+/// Who is calling, and how one becomes someone.
+pub mod auth;
+/// Flags and environment.
+pub mod config;
+/// Whether this process, and what it depends on, can serve.
+pub mod health;
+/// The plumbing under every endpoint.
+pub mod http;
+/// Contents page: every endpoint.
+pub mod routes;
+/// From a checked configuration to a server, and back.
+pub mod run;
+
+pub use app::App;
+pub use routes::app;

@@ -1,0 +1,53 @@
+//! Contents page: every endpoint.
+
+use poem::endpoint::make_sync;
+use poem::web::Html;
+use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
+
+use crate::App;
+use crate::http::document;
+use crate::http::frame::Frame;
+use crate::http::guard::{Guarded, get_only};
+use crate::{auth, health};
+
+/// Groups of the reference.
+#[derive(Tags)]
+pub enum Tag {
+    /// Who is calling: people and API keys
+    Identity,
+    /// Work that is done later, once it is stored
+    Jobs,
+    /// Signed notifications to other systems
+    Webhooks,
+    /// How the service itself is doing
+    Operations,
+}
+
+/// Every `…Api`.
+fn apis() -> impl OpenApi {
+    auth::AuthApi
+}
+
+/// The whole application over one address.
+pub fn app(app: App) -> impl Endpoint<Output = Response> {
+    let service = OpenApiService::new(Guarded(apis()), "Millwork", env!("CARGO_PKG_VERSION"))
+        .description("Durable jobs, signed webhooks and mail for other products.")
+        .server(app.url("/api/v1"));
+    let generated = service.spec();
+    let document = document::text(&generated);
+    let docs = service.swagger_ui_html().replace(&generated, &document);
+    let routes = Route::new()
+        .nest("/api/v1", service)
+        .at("/api/v1/openapi.json", get_only(json(document)))
+        .at("/docs", get_only(make_sync(move |_| Html(docs.clone()).into_response())))
+        .at("/health/live", get_only(health::live()))
+        .at("/health/ready", get_only(health::ready()))
+        .at("/health", get_only(health::all()));
+    Frame { app, inner: routes.map_to_response() }
+}
+
+fn json(text: String) -> impl Endpoint<Output = Response> {
+    let text = bytes::Bytes::from(text);
+    make_sync(move |_| Response::builder().content_type("application/json").body(text.clone()))
+}

@@ -1,0 +1,86 @@
+//! Every statement on `idempotency_keys`.
+
+use sqlx::PgConnection;
+
+use super::IdempotencyRecord;
+use crate::infra::db::TenantTx;
+use crate::{Error, Result};
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    locked: bool,
+    body_hash: Option<Vec<u8>>,
+    status: Option<i16>,
+    headers: Option<String>,
+    sealed_body: Option<Vec<u8>>,
+}
+
+/// Claims `key` for the rest of this transaction, or finds the answer that it already has.
+///
+/// The claim is an advisory lock, so that another request with the key is told at once and nothing is written before
+/// the answer is known. Should the first request commit between this statement's snapshot and its lock, [`store`]
+/// meets its row and refuses.
+///
+/// # Errors
+/// `idempotency_in_progress` while another transaction holds the claim.
+pub async fn claim(tx: &mut TenantTx, route: &str, key: &str) -> Result<Option<IdempotencyRecord>> {
+    let tenant = tx.tenant();
+    let row: Row = sqlx::query_as(
+        "select l.locked, k.body_hash, k.status, k.headers, k.sealed_body
+           from (select pg_try_advisory_xact_lock(hashtextextended($1::text || ' ' || $2 || ' ' || $3, 0)) as locked) l
+           left join idempotency_keys k
+             on k.tenant_id = $1 and k.route = $2 and k.key = $3 and k.created_at > ledger_now() - interval '24 hours'",
+    )
+    .bind(tenant)
+    .bind(route)
+    .bind(key)
+    .fetch_one(&mut **tx)
+    .await?;
+    match row {
+        Row {
+            body_hash: Some(hash), status: Some(status), headers: Some(headers), sealed_body: Some(body), ..
+        } => Ok(Some(IdempotencyRecord {
+            tenant,
+            route: route.to_owned(),
+            key: key.to_owned(),
+            body_hash: hash.try_into().map_err(|_| anyhow::anyhow!("a stored body hash is not 32 bytes"))?,
+            status: u16::try_from(status).unwrap_or(200),
+            headers,
+            sealed_body: body,
+        })),
+        Row { locked: true, .. } => Ok(None),
+        _ => Err(in_progress()),
+    }
+}
+
+/// Keeps the answer of a claimed key, in the transaction of the work itself. A key older than a day is taken over.
+///
+/// # Errors
+/// `idempotency_in_progress` when the key was answered meanwhile; the caller's work must then be rolled back.
+pub async fn store(tx: &mut PgConnection, record: &IdempotencyRecord) -> Result<()> {
+    let stored = sqlx::query(
+        "insert into idempotency_keys as k (tenant_id, route, key, body_hash, status, headers, sealed_body)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         on conflict (tenant_id, route, key) do update
+            set body_hash = excluded.body_hash, status = excluded.status, headers = excluded.headers,
+                sealed_body = excluded.sealed_body, created_at = excluded.created_at
+          where k.created_at <= ledger_now() - interval '24 hours'",
+    )
+    .bind(record.tenant)
+    .bind(&record.route)
+    .bind(&record.key)
+    .bind(&record.body_hash[..])
+    .bind(i16::try_from(record.status).unwrap_or(200))
+    .bind(&record.headers)
+    .bind(&record.sealed_body)
+    .execute(tx)
+    .await?;
+    if stored.rows_affected() == 1 { Ok(()) } else { Err(in_progress()) }
+}
+
+fn in_progress() -> Error {
+    Error::conflict(
+        "idempotency_in_progress",
+        "a request with this Idempotency-Key is still running; ask again in a moment",
+    )
+}
