@@ -5,8 +5,8 @@ use millwork_worker::config::Config;
 
 fn main() -> anyhow::Result<()> {
     config::load_dotenv();
-    let config = Config::read()?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let config = Config::read()?; // handles to the stores belong to the runtime
         let stop = shutdown::on_signal()?;
         millwork_worker::run(config, stop).await
     })
