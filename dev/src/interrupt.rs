@@ -22,7 +22,10 @@ pub struct Interrupted {
 
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped by signal {}", self.signal)
+        match self.signal {
+            libc::SIGINT => f.write_str("stopped by Ctrl-C"),
+            signal => write!(f, "stopped by signal {signal}"),
+        }
     }
 }
 

@@ -27,13 +27,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match interrupt::install().and_then(|()| run(&arguments)) {
         Ok(code) => code,
-        Err(error) => match error.downcast_ref::<Interrupted>() {
-            Some(Interrupted { signal }) => ExitCode::from(128 + u8::try_from(*signal).unwrap_or(0)),
-            None => {
-                eprintln!("error: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let signal =
+                error.downcast_ref::<Interrupted>().and_then(|interrupted| u8::try_from(interrupted.signal).ok());
+            signal.map_or(ExitCode::FAILURE, |signal| ExitCode::from(128 + signal))
+        }
     }
 }
 
