@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
 use super::environment::Environment;
 use super::procfile;
@@ -71,13 +71,11 @@ impl Fleet {
         Ok(())
     }
 
-    /// Fails with its last lines when a process has ended.
+    /// Fails with their last lines when processes have ended.
     pub fn check(&self) -> Result<()> {
-        for Member { process, .. } in &self.members {
-            if let Some(status) = process.exited() {
-                bail!(process.obituary(status));
-            }
-        }
+        let processes = self.members.iter().map(|member| &member.process);
+        let obituaries: Vec<_> = processes.filter_map(|process| Some(process.obituary(process.exited()?))).collect();
+        ensure!(obituaries.is_empty(), obituaries.join("\n"));
         Ok(())
     }
 
