@@ -4,12 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::environment::Environment;
 use super::fleet::Fleet;
 use crate::http::{self, Received, Receiver};
+use crate::interrupt::Interrupted;
 use crate::signature::{self, Signed};
 use crate::{secret, terminal};
 
@@ -22,26 +23,27 @@ pub struct Shown {
     token: String,
 }
 
+/// Fails with the last log lines of all processes, as any of them may be why.
 pub fn run(fleet: &Fleet, environment: &Environment) -> Result<Shown> {
-    let api = format!("{}/api/v1", environment.api_url);
-    let failed = || format!("the demo failed\n{}", fleet.last_lines());
+    show_main_job(fleet, environment).map_err(|error| match error.is::<Interrupted>() {
+        true => error,
+        false => anyhow!("the demo failed: {error:#}\n{}", fleet.last_lines()),
+    })
+}
 
+fn show_main_job(fleet: &Fleet, environment: &Environment) -> Result<Shown> {
+    let api = format!("{}/api/v1", environment.api_url);
     terminal::step("the main job: registering a tenant and a webhook, publishing an event");
-    let shown = register(&api).with_context(failed)?;
+    let shown = register(&api)?;
     let receiver = Receiver::start()?;
-    let (webhook, webhook_secret) = create_webhook(&api, &shown.token, &receiver.url()).with_context(failed)?;
+    let (webhook, webhook_secret) = create_webhook(&api, &shown.token, &receiver.url())?;
     let payload = json!({"order_id": "A-1001", "total_cents": 4200, "currency": "EUR"});
-    let event = publish(&api, &shown.token, &payload).with_context(failed)?;
+    let event = publish(&api, &shown.token, &payload)?;
     terminal::note(format!("published event {event} for {}", receiver.url()));
 
-    let delivery = match wait_for_delivery(fleet, &receiver)? {
-        Some(delivery) => delivery,
-        None => bail!(
-            "no delivery arrived within {} s; what the API says of it: {}\n{}",
-            DELIVERY_LIMIT.as_secs(),
-            deliveries(&api, &shown.token, &webhook),
-            fleet.last_lines()
-        ),
+    let Some(delivery) = wait_for_delivery(fleet, &receiver)? else {
+        let said = deliveries(&api, &shown.token, &webhook);
+        bail!("no delivery arrived within {} s; what the API says of it: {said}", DELIVERY_LIMIT.as_secs());
     };
     show(&delivery);
     check(&delivery, &webhook_secret, &event, &payload).context("the delivery arrived, but is not right")?;
