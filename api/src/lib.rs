@@ -9,10 +9,17 @@ pub mod config;
 pub mod health;
 /// The plumbing under every endpoint.
 pub mod http;
+/// Work that is done later.
+pub mod jobs;
+/// Classes of work, and pausing them.
+pub mod queues;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
+
+/// Live worker processes.
+pub mod workers;
 
 pub use app::App;
 pub use routes::app;

@@ -12,7 +12,7 @@ use millwork_shared::Result;
 use millwork_shared::infra::db::SystemDb;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
-use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket};
+use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket, WINDOW};
 use millwork_shared::jobs::queries::{self, DueJob};
 use tokio::sync::Notify;
 
@@ -63,14 +63,19 @@ impl Admission {
     /// Reads on in one lane until its window is full or the lane ends.
     async fn fill(&self, lane: Lane) -> Result<()> {
         let room = self.dispatcher.room(lane.queue, &[lane]).await?.first().copied().unwrap_or(0);
-        let after = self.lock().get(&lane).cloned();
-        self.admit(lane, after, room).await
+        self.admit(lane, true, room).await
     }
 
-    async fn admit(&self, lane: Lane, after: Option<DueJob>, room: usize) -> Result<()> {
+    /// Offers what the ledger has of `lane`, `onward` from where the last fill ended or from its head. An empty window
+    /// may have been wiped, and is always filled from the head.
+    async fn admit(&self, lane: Lane, onward: bool, room: usize) -> Result<()> {
         if room == 0 {
             return Ok(());
         }
+        if room >= WINDOW {
+            self.lock().remove(&lane);
+        }
+        let after = self.lock().get(&lane).filter(|_| onward).cloned();
         // Taken away before the look into the ledger: a job that is stored after it goes to Redis by itself.
         self.dispatcher.unmark_full(lane).await?;
         let mut tx = self.system.system_by_index().await?;
@@ -156,7 +161,7 @@ impl Admission {
                 let Some(queue) = same_queue.first().map(|lane| lane.queue) else { continue };
                 let room = self.dispatcher.room(queue, same_queue).await?;
                 for (&lane, room) in same_queue.iter().zip(room) {
-                    self.admit(lane, None, room).await?;
+                    self.admit(lane, false, room).await?;
                 }
             }
             after = lanes.last().copied();

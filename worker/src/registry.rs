@@ -8,5 +8,9 @@ use crate::runtime::{Registry, echo};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
-    Registry::over(context).with(echo::echo).with(maintenance::roll_partitions).with(maintenance::delete_expired)
+    Registry::over(context)
+        .with(echo::echo)
+        .with(maintenance::roll_partitions)
+        .with(maintenance::delete_expired)
+        .with(maintenance::clean_up)
 }

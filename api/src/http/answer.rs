@@ -20,7 +20,7 @@ use super::page::Page;
 /// `T` derives `Object` (for the document) and serde's `Serialize` (for the bytes).
 #[derive(Debug, Clone)]
 pub struct Answer<T, const STATUS: u16 = 200> {
-    pub(super) rendered: Rendered,
+    rendered: Rendered,
     of: PhantomData<fn() -> T>,
 }
 
@@ -42,6 +42,11 @@ pub struct Rendered {
 }
 
 impl<T, const STATUS: u16> Answer<T, STATUS> {
+    /// What goes out.
+    pub fn rendered(&self) -> &Rendered {
+        &self.rendered
+    }
+
     /// An answer as it is sent: rendered now, or stored by an earlier request.
     pub fn from_rendered(rendered: Rendered) -> Self {
         Self { rendered, of: PhantomData }

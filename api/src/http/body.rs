@@ -42,7 +42,7 @@ impl<T, const LIMIT: usize> Body<T, LIMIT> {
 
     /// What an idempotency key is bound to.
     pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(&self.raw).into()
+        hash(&self.raw)
     }
 }
 
@@ -80,6 +80,51 @@ impl<'a, T: Type + DeserializeOwned + 'static, const LIMIT: usize> ApiExtractor<
     }
 }
 
+/// A JSON body for the hottest route: read once, by serde alone.
+///
+/// The schema is consulted only for a body that serde refuses, to tell every fault at once. So constraints that serde
+/// does not know (ranges, lengths) are the endpoint's to check; [`faults`] then lists all of them.
+#[derive(Debug)]
+pub struct QuickBody<T, const LIMIT: usize = LIMIT_BYTES>(Body<T, LIMIT>);
+
+impl<T, const LIMIT: usize> QuickBody<T, LIMIT> {
+    pub fn into_parts(self) -> (T, Bytes) {
+        (self.0.value, self.0.raw)
+    }
+}
+
+/// Everything about a body that does not fit the documented schema of `T`.
+pub fn faults<T: Type + 'static>(raw: &[u8]) -> Result<Vec<Fault>> {
+    schema::faults::<T>(&serde_json::from_slice(raw).map_err(not_json)?)
+}
+
+impl<'a, T: Type + DeserializeOwned + 'static, const LIMIT: usize> ApiExtractor<'a> for QuickBody<T, LIMIT> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        <Body<T, LIMIT> as ApiExtractor>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let raw = read(request.headers(), body, LIMIT).await?;
+        let value = match serde_json::from_slice(&raw) {
+            Ok(value) => value,
+            Err(_) => parse(&raw)?,
+        };
+        Ok(Self(Body { value, raw }))
+    }
+}
+
 /// Reads a JSON body: media type, size and time are checked, and that it is UTF-8 text without NUL and not too deep.
 pub async fn read(headers: &HeaderMap, body: &mut RequestBody, limit: usize) -> Result<Bytes> {
     check_media_type(headers)?;
@@ -105,6 +150,11 @@ pub fn parse<T: Type + DeserializeOwned + 'static>(raw: &[u8]) -> Result<T> {
     }
     // What no schema can say, such as a key that is given twice.
     serde_json::from_slice(raw).map_err(|e| ApiError::invalid(vec![Fault::new("", "invalid", e.to_string())]))
+}
+
+/// What an idempotency key is bound to.
+pub fn hash(raw: &[u8]) -> [u8; 32] {
+    Sha256::digest(raw).into()
 }
 
 fn not_json(error: serde_json::Error) -> ApiError {

@@ -125,7 +125,7 @@ impl Work {
     /// Keeps the answer with the work and commits both.
     pub async fn finish<T, const STATUS: u16>(mut self, answer: Answer<T, STATUS>) -> Result<Answer<T, STATUS>> {
         if let Some(claim) = self.claim {
-            let rendered = &answer.rendered;
+            let rendered = answer.rendered();
             let record = IdempotencyRecord::seal(
                 &claim.keys,
                 (self.tx.tenant(), &claim.route, &claim.key),

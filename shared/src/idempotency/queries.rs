@@ -1,9 +1,12 @@
 //! Every statement on `idempotency_keys`.
 
+use std::collections::{BTreeMap, HashSet};
+
 use sqlx::PgConnection;
 
 use super::IdempotencyRecord;
 use crate::infra::db::TenantTx;
+use crate::infra::ids::TenantId;
 use crate::{Error, Result};
 
 #[derive(sqlx::FromRow)]
@@ -76,6 +79,84 @@ pub async fn store(tx: &mut PgConnection, record: &IdempotencyRecord) -> Result<
     .execute(tx)
     .await?;
     if stored.rows_affected() == 1 { Ok(()) } else { Err(in_progress()) }
+}
+
+/// Keeps the answers of many keys at once, as [`store`] does. Says of each whether it was known already: stored before,
+/// or given twice in `records`. An absent record is never known.
+pub async fn store_many(conn: &mut PgConnection, records: &[Option<IdempotencyRecord>]) -> Result<Vec<bool>> {
+    type Key<'a> = (TenantId, &'a str, &'a str);
+    fn key(record: &IdempotencyRecord) -> Key<'_> {
+        (record.tenant, &record.route, &record.key)
+    }
+    let mut distinct: BTreeMap<Key<'_>, usize> = BTreeMap::new(); // in order, so that batches cannot deadlock
+    for (n, record) in records.iter().enumerate() {
+        if let Some(record) = record {
+            distinct.entry(key(record)).or_insert(n);
+        }
+    }
+    let mut known = vec![false; records.len()];
+    if distinct.is_empty() {
+        return Ok(known);
+    }
+    let chosen: Vec<&IdempotencyRecord> = distinct.values().filter_map(|&n| records[n].as_ref()).collect();
+    let fresh: Vec<(TenantId, String, String)> = sqlx::query_as(
+        "insert into idempotency_keys as k (tenant_id, route, key, body_hash, status, headers, sealed_body)
+         select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::int2[], $6::text[], $7::bytea[])
+         on conflict (tenant_id, route, key) do update
+            set body_hash = excluded.body_hash, status = excluded.status, headers = excluded.headers,
+                sealed_body = excluded.sealed_body, created_at = excluded.created_at
+          where k.created_at <= ledger_now() - interval '24 hours'
+         returning tenant_id, route, key",
+    )
+    .bind(chosen.iter().map(|r| r.tenant).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| r.route.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| r.key.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| &r.body_hash[..]).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| i16::try_from(r.status).unwrap_or(200)).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| r.headers.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| &r.sealed_body[..]).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    let fresh: HashSet<Key<'_>> = fresh.iter().map(|(tenant, route, key)| (*tenant, &**route, &**key)).collect();
+    for (n, record) in records.iter().enumerate() {
+        if let Some(record) = record {
+            known[n] = !fresh.contains(&key(record)) || distinct.get(&key(record)) != Some(&n);
+        }
+    }
+    Ok(known)
+}
+
+/// The answer that the key of `like` has.
+pub async fn get(conn: &mut PgConnection, like: &IdempotencyRecord) -> Result<IdempotencyRecord> {
+    let (hash, status, headers, sealed_body): (Vec<u8>, i16, String, Vec<u8>) = sqlx::query_as(
+        "select body_hash, status, headers, sealed_body from idempotency_keys
+          where tenant_id = $1 and route = $2 and key = $3",
+    )
+    .bind(like.tenant)
+    .bind(&like.route)
+    .bind(&like.key)
+    .fetch_one(conn)
+    .await?;
+    Ok(IdempotencyRecord {
+        tenant: like.tenant,
+        route: like.route.clone(),
+        key: like.key.clone(),
+        body_hash: hash.try_into().map_err(|_| anyhow::anyhow!("a stored body hash is not 32 bytes"))?,
+        status: u16::try_from(status).unwrap_or(200),
+        headers,
+        sealed_body,
+    })
+}
+
+/// Takes back a record of this transaction: the work it answers was refused.
+pub async fn forget(conn: &mut PgConnection, record: &IdempotencyRecord) -> Result<()> {
+    sqlx::query("delete from idempotency_keys where tenant_id = $1 and route = $2 and key = $3")
+        .bind(record.tenant)
+        .bind(&record.route)
+        .bind(&record.key)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 fn in_progress() -> Error {

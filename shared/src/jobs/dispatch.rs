@@ -285,9 +285,16 @@ impl Dispatcher {
             .map_err(unavailable)
     }
 
-    /// Takes tickets of a tenant again.
+    /// Takes tickets of a tenant again, and asks the scheduler for them.
     pub async fn resume(&self, queue: Queue, tenant: TenantId) -> Result<()> {
-        self.set("SREM", queue, "paused", tenant.0.as_bytes()).await
+        let mut pipe = redis::pipe();
+        pipe.atomic().cmd("SREM").arg(self.key(queue, "paused")).arg(&tenant.0.as_bytes()[..]).ignore();
+        for priority in (0..=9).filter_map(Priority::new) {
+            let lane = Lane { queue, tenant, priority }.to_bytes();
+            pipe.cmd("SADD").arg(self.key(queue, "admit")).arg(&lane[..]).ignore();
+        }
+        pipe.cmd("LPUSH").arg(self.key(queue, "admit:wake")).arg("").ignore();
+        pipe.query_async(&mut self.redis.clone()).await.map_err(unavailable)
     }
 
     /// Makes the paused tenants of `queue` exactly those of the ledger.

@@ -35,3 +35,14 @@ impl Job for DeleteExpired {
     const MAX_ATTEMPTS: i16 = 5;
     const TIMEOUT: Duration = Duration::from_secs(900);
 }
+
+/// All of the above at once, at a tenant's wish.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CleanUp {}
+
+impl Job for CleanUp {
+    const KIND: &'static str = "maintenance.clean_up";
+    const QUEUE: Queue = Queue::Maintenance;
+    const MAX_ATTEMPTS: i16 = 5;
+    const TIMEOUT: Duration = Duration::from_secs(1_800);
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millwork_shared::Result;
 use millwork_shared::jobs::Outcome;
-use millwork_shared::maintenance::{DeleteExpired, RollPartitions, queries};
+use millwork_shared::maintenance::{CleanUp, DeleteExpired, RollPartitions, queries};
 use serde_json::value::to_raw_value;
 
 use crate::context::Context;
@@ -30,6 +30,12 @@ pub async fn roll_partitions(_: RollPartitions, _run: Arc<Run>, ctx: Arc<Context
     }
     tracing::info!(made, dropped, "partitions rolled");
     Ok(Outcome::Done(Some(to_raw_value(&serde_json::json!({ "made": made, "dropped": dropped }))?)))
+}
+
+/// Both of the others.
+pub async fn clean_up(_: CleanUp, run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
+    roll_partitions(RollPartitions {}, run.clone(), ctx.clone()).await?;
+    delete_expired(DeleteExpired {}, run, ctx).await
 }
 
 /// Deletes what has expired, in chunks, so that a stop or a cancellation loses nothing.

@@ -34,11 +34,11 @@ fn not_unique(key: &str, holder: JobId) -> Error {
 }
 
 /// Stores jobs in one statement, without a look at unique keys.
-pub async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<()> {
-    if jobs.is_empty() {
+pub async fn insert<'a>(conn: &mut PgConnection, jobs: impl IntoIterator<Item = &'a NewJob>) -> Result<()> {
+    let columns = Columns::of(jobs);
+    if columns.ids.is_empty() {
         return Ok(());
     }
-    let columns = Columns::of(jobs);
     sqlx::query(
         r#"with input as (
                select u.*, coalesce(u.at, ledger_now() + u.delay_ms * interval '1 ms', least(u.made, ledger_now())) as due
@@ -78,7 +78,7 @@ pub async fn insert(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<()> {
 }
 
 /// Takes a unique key for `job`, unless a live job or a running hold has it: then that job's id.
-async fn hold_key(conn: &mut PgConnection, job: &NewJob, unique: &Unique) -> Result<Option<JobId>> {
+pub async fn hold_key(conn: &mut PgConnection, job: &NewJob, unique: &Unique) -> Result<Option<JobId>> {
     let hold_ms = unique.hold.map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX));
     let taken: Option<JobId> = sqlx::query_scalar(
         r#"insert into job_unique as u (tenant_id, unique_key, job_id, holds_until)
@@ -127,8 +127,8 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(jobs: &'a [NewJob]) -> Self {
-        let mut order: Vec<&NewJob> = jobs.iter().collect();
+    fn of(jobs: impl IntoIterator<Item = &'a NewJob>) -> Self {
+        let mut order: Vec<&NewJob> = jobs.into_iter().collect();
         order.sort_unstable_by_key(|job| (job.tenant, job.id));
         let mut columns = Self::default();
         for job in order {

@@ -1,0 +1,153 @@
+//! Storing jobs, many requests' at once.
+//!
+//! While one commit is under way the next submissions gather; then they go in one statement. An idle API adds no delay.
+//! Two writers: the plain one, whose jobs cannot clash with anything, and the careful one, for jobs with a unique key
+//! or an idempotency key.
+
+use std::time::Duration;
+
+use millwork_shared::idempotency::IdempotencyRecord;
+use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::tasks;
+use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::{NewJob, queries};
+use millwork_shared::{Error, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use super::careful;
+use crate::http::ApiError;
+
+/// Submissions that wait for a writer at most; more are told to come back.
+const WAITING: usize = 4_096;
+/// Jobs stored by one transaction at most.
+const BATCH: usize = 256;
+/// Longest time a commit may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Where requests leave their jobs to be stored.
+#[derive(Clone)]
+pub struct Intake {
+    plain: mpsc::Sender<Submission>,
+    careful: mpsc::Sender<Submission>,
+}
+
+struct Submission {
+    job: NewJob,
+    key: Option<IdempotencyRecord>,
+    answer: oneshot::Sender<Result<Stored>>,
+}
+
+/// What became of a submission.
+#[derive(Debug)]
+pub enum Stored {
+    /// Committed.
+    New,
+    /// The idempotency key has an answer already.
+    Replay(IdempotencyRecord),
+    /// The unique key is held by this job.
+    NotUnique(JobId),
+}
+
+impl Intake {
+    /// Starts the writers.
+    pub fn start(system: SystemDb, dispatcher: Dispatcher) -> Self {
+        let writer = |careful| {
+            let (submit, submissions) = mpsc::channel(WAITING);
+            let writer = Writer { system: system.clone(), dispatcher: dispatcher.clone(), careful };
+            tasks::detach(writer.run(submissions));
+            submit
+        };
+        Self { plain: writer(false), careful: writer(true) }
+    }
+
+    /// Stores a job and, with it, the answer for its idempotency key. Returns after the commit.
+    ///
+    /// # Errors
+    /// 503 when too many wait already, or the database does not answer.
+    pub async fn store(&self, job: NewJob, key: Option<IdempotencyRecord>) -> Result<Stored, ApiError> {
+        let writer = if key.is_some() || job.unique.is_some() { &self.careful } else { &self.plain };
+        let (answer, answered) = oneshot::channel();
+        writer
+            .try_send(Submission { job, key, answer })
+            .map_err(|_| ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1))?;
+        let lost = || Error::Internal(anyhow::anyhow!("the writer of jobs went away"));
+        Ok(answered.await.map_err(|_| lost())??)
+    }
+}
+
+struct Writer {
+    system: SystemDb,
+    dispatcher: Dispatcher,
+    careful: bool,
+}
+
+impl Writer {
+    async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while submissions.recv_many(&mut batch, BATCH).await > 0 {
+            self.store_all(std::mem::take(&mut batch)).await;
+        }
+    }
+
+    async fn store_all(&self, batch: Vec<Submission>) {
+        let (mut jobs, mut keys, mut answers) = (Vec::new(), Vec::new(), Vec::new());
+        for Submission { job, key, answer } in batch {
+            jobs.push(job);
+            keys.push(key);
+            answers.push(answer);
+        }
+        let stored = self.store(&jobs, &keys).await;
+        match stored {
+            Ok(stored) => {
+                let new: Vec<NewJob> = jobs
+                    .into_iter()
+                    .zip(&stored)
+                    .filter(|(_, s)| matches!(s, Stored::New))
+                    .map(|(job, _)| job)
+                    .collect();
+                self.dispatcher.offer(&new);
+                for (answer, stored) in answers.into_iter().zip(stored) {
+                    let _ = answer.send(Ok(stored));
+                }
+            }
+            Err(Error::Internal(error)) if jobs.len() > 1 => {
+                tracing::error!(%error, jobs = jobs.len(), "a batch of jobs was refused; storing them one by one");
+                for ((job, key), answer) in jobs.into_iter().zip(keys).zip(answers) {
+                    Box::pin(self.store_all(vec![Submission { job, key, answer }])).await;
+                }
+            }
+            Err(error) => {
+                for answer in answers {
+                    let _ = answer.send(Err(again(&error)));
+                }
+            }
+        }
+    }
+
+    async fn store(&self, jobs: &[NewJob], keys: &[Option<IdempotencyRecord>]) -> Result<Vec<Stored>> {
+        let store = async {
+            let mut tx = self.system.system_by_index().await?;
+            let stored = if self.careful {
+                careful::store(&mut tx, jobs, keys).await?
+            } else {
+                queries::insert(&mut tx, jobs).await?;
+                jobs.iter().map(|_| Stored::New).collect()
+            };
+            tx.commit().await?;
+            Ok(stored)
+        };
+        tokio::time::timeout(DEADLINE, store).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable { dependency: "database", cause: format!("no commit within {DEADLINE:?}") })
+        })
+    }
+}
+
+/// Errors are told to many, and cannot be cloned.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::Unavailable { dependency, cause } => Error::Unavailable { dependency, cause: cause.clone() },
+        Error::Conflict { code, detail } => Error::conflict(code, detail.clone()),
+        other => Error::Internal(anyhow::anyhow!("{other:#}")),
+    }
+}

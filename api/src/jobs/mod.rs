@@ -1,0 +1,329 @@
+//! Work that is done later.
+
+mod careful;
+/// Figures of the queues.
+pub mod figures;
+/// Storing jobs, many requests' at once.
+pub mod intake;
+mod submit;
+mod types;
+/// Watching jobs for whoever streams their changes.
+pub mod watch;
+
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
+use millwork_shared::idempotency::IdempotencyRecord;
+use millwork_shared::infra::ids::JobId;
+use millwork_shared::jobs::queries::{self, CancelResult, Filter};
+use millwork_shared::jobs::{Job as _, NewJob, State, Unique};
+use millwork_shared::maintenance::CleanUp;
+use millwork_shared::tenants::Permission;
+use poem::http::StatusCode;
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use poem_openapi::param::{Path, Query};
+use poem_openapi::payload::EventStream;
+use uuid::Uuid;
+
+use self::figures::Figures;
+use self::intake::Stored;
+use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
+use crate::App;
+use crate::http::{
+    Accepted, Answer, ApiError, Begun, Body, Caller, Idempotency, List, Page, QuickBody, RequestInfo, Result, Time,
+    body, idempotency,
+};
+use crate::routes::Tag;
+
+/// Largest body of one job.
+const JOB_BYTES: usize = 1024 * 1024;
+/// Largest body of a batch of jobs.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// A comment is sent so often on a stream without changes, so that nobody on the way takes it for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub struct JobsApi;
+
+#[OpenApi(tag = "Tag::Jobs")]
+impl JobsApi {
+    /// Submit a job
+    ///
+    /// 202 means that the job is committed to disk: whatever breaks from now on, it runs. It may run twice after a crash.
+    #[oai(path = "/jobs", method = "post", operation_id = "jobs.submit")]
+    async fn submit(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        info: RequestInfo,
+        key: Idempotency,
+        body: QuickBody<JobRequest, JOB_BYTES>,
+    ) -> Result<Accepted<Job>> {
+        caller.require(Permission::JobsSubmit)?;
+        let (request, raw) = body.into_parts();
+        let job = submit::job(request, caller.tenant, app.clock.now(), &info.cause(), "")
+            .map_err(|faults| with_schema_faults(&raw, faults))?;
+        let answer = Accepted::at(&Job::from(&job), app.url(&format!("/api/v1/jobs/{}", job.id)))?;
+
+        let body_hash = body::hash(&raw);
+        let record = match &key.key {
+            Some(name) => {
+                let rendered = answer.rendered();
+                let headers = idempotency::stored_headers(rendered)?;
+                Some(IdempotencyRecord::seal(
+                    &app.keys,
+                    (caller.tenant, &key.route, name),
+                    body_hash,
+                    (rendered.status, headers, &rendered.body),
+                )?)
+            }
+            None => None,
+        };
+        match app.intake.store(job, record).await? {
+            Stored::New => Ok(answer),
+            Stored::Replay(record) => Ok(idempotency::replay(&record, body_hash, &app.keys)?.into()),
+            Stored::NotUnique(holder) => Err(not_unique(holder)),
+        }
+    }
+
+    /// Submit many jobs, all or none
+    ///
+    /// Faults name the index of the job they are in.
+    #[oai(path = "/jobs/batch", method = "post", operation_id = "jobs.submit_batch")]
+    async fn submit_batch(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        info: RequestInfo,
+        key: Idempotency,
+        body: Body<BatchRequest, BATCH_BYTES>,
+    ) -> Result<Accepted<Vec<Job>>> {
+        caller.require(Permission::JobsSubmit)?;
+        let (body_hash, cause, now) = (body.hash(), info.cause(), app.clock.now());
+        let (mut jobs, mut faults) = (Vec::new(), Vec::new());
+        for (n, request) in body.into_inner().jobs.into_iter().enumerate() {
+            match submit::job(request, caller.tenant, now, &cause, &format!("/jobs/{n}")) {
+                Ok(job) => jobs.push(job),
+                Err(more) => faults.extend(more.into_iter().take(50usize.saturating_sub(faults.len()))),
+            }
+        }
+        if !faults.is_empty() {
+            return Err(ApiError::invalid(faults));
+        }
+        let mut work = match key.begin(&app, &caller, body_hash).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(work) => work,
+        };
+        queries::enqueue(&mut work, &jobs).await?;
+        let answer = work.finish(Accepted::new(&jobs.iter().map(Job::from).collect())?).await?;
+        app.dispatcher.offer(&jobs);
+        Ok(answer)
+    }
+
+    /// List jobs, newest first
+    #[oai(path = "/jobs", method = "get", operation_id = "jobs.list")]
+    #[expect(clippy::too_many_arguments, reason = "one a filter")]
+    async fn list(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        page: Page,
+        /// Only jobs in this state
+        state: Query<Option<StateName>>,
+        /// Only jobs of this kind
+        kind: Query<Option<String>>,
+        /// Only jobs of this queue
+        queue: Query<Option<QueueName>>,
+        /// Only jobs with this tag
+        tag: Query<Option<String>>,
+        /// Only jobs created at or after this moment
+        from: Query<Option<Time>>,
+        /// Only jobs created before this moment
+        to: Query<Option<Time>>,
+    ) -> Result<List<Job>> {
+        caller.require(Permission::JobsRead)?;
+        for (name, value) in [("kind", &kind.0), ("tag", &tag.0)] {
+            if value.as_ref().is_some_and(|v| v.contains('\0') || v.len() > 255) {
+                return Err(ApiError::malformed("parameter_invalid", format!("parameter `{name}`: not a {name}")));
+            }
+        }
+        let filter = Filter {
+            state: state.0.map(State::from),
+            kind: kind.0,
+            queue: queue.0.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
+            tag: tag.0,
+            from: from.0.map(|time| time.0),
+            to: to.0.map(|time| time.0),
+            before: page.before().map(JobId),
+        };
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        let rows = queries::list(&mut tx, &filter, page.fetch()).await?;
+        tx.commit().await?;
+        List::new(&page, rows.into_iter().map(Job::from).collect(), |job| job.id)
+    }
+
+    /// Figures of the queues
+    ///
+    /// What waits now, and what happened in the last minutes.
+    #[oai(path = "/jobs/stats", method = "get", operation_id = "jobs.stats")]
+    async fn stats(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Figures>> {
+        caller.require(Permission::JobsRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        let depths = queries::list_depths(&mut tx).await?;
+        let stats = queries::list_stats(&mut tx).await?;
+        tx.commit().await?;
+        Answer::new(&Figures::new(&depths, &stats, app.clock.now()))
+    }
+
+    /// Clean up now
+    ///
+    /// Enqueues what the scheduler does every few minutes: what has expired is deleted. One at a time for a tenant.
+    #[oai(path = "/jobs/cleanup", method = "post", operation_id = "jobs.cleanup")]
+    async fn cleanup(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        info: RequestInfo,
+        key: Idempotency,
+    ) -> Result<Accepted<Job>> {
+        caller.require(Permission::JobsCleanup)?;
+        let mut job = NewJob::of(caller.tenant, &CleanUp {})?.caused_by(&info.cause());
+        job.unique = Some(Unique { key: CleanUp::KIND.to_owned(), hold: None });
+        let mut work = match key.begin(&app, &caller, idempotency::no_body()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(work) => work,
+        };
+        queries::enqueue(&mut work, std::slice::from_ref(&job)).await?;
+        let location = app.url(&format!("/api/v1/jobs/{}", job.id));
+        let answer = work.finish(Accepted::at(&Job::from(&job), location)?).await?;
+        app.dispatcher.offer(std::slice::from_ref(&job));
+        Ok(answer)
+    }
+
+    /// Get a job
+    #[oai(path = "/jobs/:id", method = "get", operation_id = "jobs.get")]
+    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Job>> {
+        caller.require(Permission::JobsRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        let row = queries::get(&mut tx, JobId(id.0)).await?;
+        tx.commit().await?;
+        Answer::new(&Job::from(row))
+    }
+
+    /// List the attempts at a job, newest first
+    #[oai(path = "/jobs/:id/attempts", method = "get", operation_id = "jobs.attempts")]
+    async fn attempts(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Vec<Attempt>>> {
+        caller.require(Permission::JobsRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        queries::get(&mut tx, JobId(id.0)).await?;
+        let rows = queries::list_attempts(&mut tx, JobId(id.0)).await?;
+        tx.commit().await?;
+        Answer::new(&rows.into_iter().map(Attempt::from).collect())
+    }
+
+    /// Follow a job
+    ///
+    /// Its changes as server-sent events, each the whole job, from how it stands now until it has ended.
+    #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
+    async fn events(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<EventStream<BoxStream<'static, Job>>> {
+        caller.require(Permission::JobsRead)?;
+        let (tenant, id) = (caller.tenant, JobId(id.0));
+        let mut tx = app.db.tenant(tenant).await?;
+        queries::get(&mut tx, id).await?;
+        tx.commit().await?;
+        let busy = || ApiError::unavailable("this process follows too many jobs; try again in a moment", 5);
+        let seen = app.watch.follow(tenant, id).ok_or_else(busy)?;
+        let changes = stream::unfold((app.db.clone(), seen, false), move |(db, mut seen, ended)| async move {
+            if ended {
+                return None;
+            }
+            loop {
+                seen.changed().await.ok()?;
+                // A job whose row cannot be read now is read at its next change; its end is looked for until it is told.
+                let Ok(job) = read(&db, tenant, id).await else {
+                    seen.mark_changed();
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                };
+                let ended = job.state.parse().is_ok_and(State::is_end);
+                return Some((job, (db, seen, ended)));
+            }
+        });
+        Ok(EventStream::new(changes.boxed()).keep_alive(KEEP_ALIVE))
+    }
+
+    /// Cancel a job
+    ///
+    /// A job that waits ends at once. One that runs is told within a second; it ends as `cancelled` when it stops.
+    #[oai(path = "/jobs/:id/cancel", method = "post", operation_id = "jobs.cancel")]
+    async fn cancel(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        key: Idempotency,
+    ) -> Result<Accepted<Cancellation>> {
+        caller.require(Permission::JobsCancel)?;
+        let mut work = match key.begin(&app, &caller, idempotency::no_body()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(work) => work,
+        };
+        let state = match queries::cancel(&mut work, JobId(id.0)).await? {
+            CancelResult::Cancelled => State::Cancelled,
+            CancelResult::Requested => State::Running,
+        };
+        work.finish(Accepted::new(&Cancellation { id: id.0, state: state.as_str().to_owned() })?).await
+    }
+
+    /// Run a job again
+    ///
+    /// For a job that failed or was cancelled: it is due now, with as many attempts as it had at first.
+    #[oai(path = "/jobs/:id/retry", method = "post", operation_id = "jobs.retry")]
+    async fn retry(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>, key: Idempotency) -> Result<Accepted<Job>> {
+        caller.require(Permission::JobsRetry)?;
+        let mut work = match key.begin(&app, &caller, idempotency::no_body()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(work) => work,
+        };
+        let ticket = queries::retry_now(&mut work, JobId(id.0)).await?;
+        let row = queries::get(&mut work, JobId(id.0)).await?;
+        let answer = work.finish(Accepted::new(&Job::from(row))?).await?;
+        app.dispatcher.offer_soon(vec![ticket]);
+        Ok(answer)
+    }
+}
+
+async fn read(
+    db: &millwork_shared::infra::db::Db,
+    tenant: millwork_shared::infra::ids::TenantId,
+    id: JobId,
+) -> millwork_shared::Result<Job> {
+    let mut tx = db.tenant(tenant).await?;
+    let row = queries::get(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok(row.into())
+}
+
+/// What the schema finds in a body besides, each fault once.
+fn with_schema_faults(raw: &[u8], mut faults: Vec<crate::http::Fault>) -> ApiError {
+    match body::faults::<JobRequest>(raw) {
+        Ok(more) => {
+            let more: Vec<_> =
+                more.into_iter().filter(|m| !faults.iter().any(|known| known.pointer == m.pointer)).collect();
+            faults.extend(more);
+            ApiError::invalid(faults)
+        }
+        Err(error) => error,
+    }
+}
+
+fn not_unique(holder: JobId) -> ApiError {
+    let detail = format!("the unique key is held by job {holder}");
+    ApiError::new(StatusCode::CONFLICT, "job_not_unique", detail).with("job_id", holder.to_string())
+}

@@ -1,0 +1,231 @@
+//! Bodies of the job routes.
+
+use chrono::SubsecRound;
+use millwork_shared::jobs::queries::{Attempt as AttemptRow, JobRow};
+use millwork_shared::jobs::{self, NewJob, Queue, State};
+use poem_openapi::{Enum, Object};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::http::{RawJson, Time};
+
+/// A job to be done.
+#[derive(Debug, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobRequest {
+    /// What to do: `echo`, `http.request`, `email.send`
+    pub kind: String,
+    /// What to do it with; every kind has its own form
+    pub payload: RawJson,
+    /// Where it waits; the kind's own queue by default
+    pub queue: Option<QueueName>,
+    /// 9 is first, 4 by default
+    #[oai(validator(minimum(value = "0"), maximum(value = "9")))]
+    pub priority: Option<u8>,
+    /// Not before this moment, up to a year ahead; not together with `delay_s`
+    pub run_at: Option<Time>,
+    /// Not before so many seconds have passed, up to a year
+    #[oai(validator(minimum(value = "0"), maximum(value = "31622400")))]
+    pub delay_s: Option<u32>,
+    /// Runs before it fails for good; the kind's own number by default
+    #[oai(validator(minimum(value = "1"), maximum(value = "100")))]
+    pub max_attempts: Option<i16>,
+    /// Longest time one run may take; the kind's own by default
+    #[oai(validator(minimum(value = "100"), maximum(value = "3600000")))]
+    pub timeout_ms: Option<i32>,
+    /// At most one live job of the tenant has this key
+    #[oai(validator(min_length = 1, max_length = 255))]
+    pub unique_key: Option<String>,
+    /// Seconds for which the key is held even when the job ends earlier
+    #[oai(validator(minimum(value = "1"), maximum(value = "31622400")))]
+    pub unique_for_s: Option<u32>,
+    /// Words to find it by
+    #[oai(validator(max_items = 20))]
+    pub tags: Option<Vec<String>>,
+}
+
+/// Jobs of which all are stored, or none.
+#[derive(Debug, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchRequest {
+    #[oai(validator(min_items = 1, max_items = 1000))]
+    pub jobs: Vec<JobRequest>,
+}
+
+/// A class of work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum QueueName {
+    Default,
+    Email,
+    Webhooks,
+    Files,
+    Exports,
+    Maintenance,
+}
+
+impl From<QueueName> for Queue {
+    fn from(name: QueueName) -> Self {
+        match name {
+            QueueName::Default => Self::Default,
+            QueueName::Email => Self::Email,
+            QueueName::Webhooks => Self::Webhooks,
+            QueueName::Files => Self::Files,
+            QueueName::Exports => Self::Exports,
+            QueueName::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "snake_case")]
+pub enum StateName {
+    Scheduled,
+    Queued,
+    Running,
+    Retrying,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl From<StateName> for State {
+    fn from(name: StateName) -> Self {
+        match name {
+            StateName::Scheduled => Self::Scheduled,
+            StateName::Queued => Self::Queued,
+            StateName::Running => Self::Running,
+            StateName::Retrying => Self::Retrying,
+            StateName::Succeeded => Self::Succeeded,
+            StateName::Failed => Self::Failed,
+            StateName::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+/// A job.
+#[derive(Debug, Object, Serialize)]
+pub struct Job {
+    pub id: Uuid,
+    pub kind: String,
+    pub queue: String,
+    /// `scheduled`, `queued`, `running`, `retrying`, `succeeded`, `failed` or `cancelled`
+    pub state: String,
+    pub priority: i16,
+    pub payload: RawJson,
+    pub result: Option<RawJson>,
+    /// What the handler last said of its progress
+    pub progress: Option<RawJson>,
+    /// Runs so far, the current one included
+    pub attempt: i16,
+    pub max_attempts: i16,
+    /// When it is, or was, due
+    pub run_at: Time,
+    pub created_at: Time,
+    pub started_at: Option<Time>,
+    pub finished_at: Option<Time>,
+    pub last_error: Option<RawJson>,
+    pub unique_key: Option<String>,
+    pub schedule_id: Option<Uuid>,
+    /// The request that asked for it
+    pub request_id: Option<String>,
+    pub tags: Vec<String>,
+}
+
+impl From<JobRow> for Job {
+    fn from(row: JobRow) -> Self {
+        Self {
+            id: row.id.0,
+            state: row.state().as_str().to_owned(),
+            created_at: Time(row.id.created_at()),
+            kind: row.kind,
+            queue: row.queue,
+            priority: row.priority,
+            payload: RawJson::stored(row.payload),
+            result: row.result.map(RawJson::stored),
+            progress: None,
+            attempt: row.attempt,
+            max_attempts: row.max_attempts,
+            run_at: Time(row.run_at),
+            started_at: row.started_at.map(Time),
+            finished_at: row.finished_at.map(Time),
+            last_error: row.error.map(RawJson::stored),
+            unique_key: row.unique_key,
+            schedule_id: row.schedule_id,
+            request_id: row.request_id,
+            tags: row.tags.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&NewJob> for Job {
+    /// The job as it will be stored.
+    fn from(job: &NewJob) -> Self {
+        let created_at = job.created_at().trunc_subsecs(3);
+        let run_at = match job.due {
+            jobs::Due::Now => created_at,
+            jobs::Due::In(delay) => created_at + delay,
+            jobs::Due::At(at) => at,
+        };
+        let state = if run_at > created_at { State::Scheduled } else { State::Queued };
+        Self {
+            id: job.id.0,
+            kind: job.kind.clone(),
+            queue: job.queue.as_str().to_owned(),
+            state: state.as_str().to_owned(),
+            priority: job.priority.get().into(),
+            payload: RawJson(job.payload.clone()),
+            result: None,
+            progress: None,
+            attempt: 0,
+            max_attempts: job.max_attempts,
+            run_at: Time(run_at),
+            created_at: Time(created_at),
+            started_at: None,
+            finished_at: None,
+            last_error: None,
+            unique_key: job.unique.as_ref().map(|unique| unique.key.clone()),
+            schedule_id: None,
+            request_id: job.request_id.clone(),
+            tags: job.tags.clone(),
+        }
+    }
+}
+
+/// One run of a job.
+#[derive(Debug, Object, Serialize)]
+pub struct Attempt {
+    pub attempt: i16,
+    /// `running`, how the job ended, or why this attempt was not its last: `retry`, `lost`
+    pub ended: String,
+    pub worker_id: Option<Uuid>,
+    pub started_at: Option<Time>,
+    pub finished_at: Option<Time>,
+    pub error: Option<RawJson>,
+    /// What the handler met, such as a remote party's answer
+    pub detail: Option<RawJson>,
+}
+
+impl From<AttemptRow> for Attempt {
+    fn from(row: AttemptRow) -> Self {
+        Self {
+            attempt: row.attempt,
+            ended: row.ended,
+            worker_id: row.worker_id.map(|id| id.0),
+            started_at: row.started_at.map(Time),
+            finished_at: row.finished_at.map(Time),
+            error: row.error.map(RawJson::stored),
+            detail: row.detail.map(RawJson::stored),
+        }
+    }
+}
+
+/// What became of a wish to cancel.
+#[derive(Debug, Object, Serialize)]
+pub struct Cancellation {
+    pub id: Uuid,
+    /// `cancelled`, or `running` while its worker is being told
+    pub state: String,
+}
