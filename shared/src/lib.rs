@@ -18,6 +18,7 @@ pub mod maintenance;
 pub mod tenants;
 /// Databases, clocks and peers for tests.
 #[cfg(feature = "testing")]
+#[expect(clippy::expect_used, reason = "a test that cannot be set up should say why and stop")]
 pub mod testing;
 
 pub use error::{Error, Result};
