@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
+use crate::infra::ids::TenantId;
 
 /// A database of its own, dropped at the end, whose clock can be moved.
 pub struct TestDb {
@@ -30,6 +31,11 @@ pub fn redis_url() -> String {
         .expect("MILLWORK_TEST_REDIS_URL is not set: run the tests by `cargo dev test`")
 }
 
+/// A first part of Redis keys that no other test has.
+pub fn key_prefix() -> &'static str {
+    Box::leak(format!("t{}", uuid::Uuid::new_v4().simple()).into_boxed_str())
+}
+
 impl TestDb {
     /// Clones the migrated template into a fresh database.
     pub async fn create() -> Self {
@@ -43,6 +49,20 @@ impl TestDb {
         let url = std::env::var("MILLWORK_TEST_DATABASE_URL").unwrap_or_default();
         let url = url.rsplit_once('/').map(|(server, _)| format!("{server}/{name}")).expect("the URL names a database");
         Self { db: Db::connect_lazy(options, 10), clock: Clock::default(), url, name, admin }
+    }
+
+    /// A tenant without members.
+    pub async fn tenant(&self, name: &str) -> TenantId {
+        let id = TenantId::generate();
+        let mut tx = self.db.identity().await.expect("the database answers");
+        sqlx::query("insert into tenants (id, name) values ($1, $2)")
+            .bind(id)
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .expect("a tenant can be made");
+        tx.commit().await.expect("commit");
+        id
     }
 
     /// Moves the ledger's clock and this test's process clock forward.

@@ -42,35 +42,34 @@ struct Row {
     traceparent: Option<String>,
 }
 
-/// Claims those of `tickets` that are due, not running and not paused. Duplicates and finished jobs fall away here.
-///
 /// The bounds on `j.id` let PostgreSQL open only the partitions that the batch touches.
+pub const CLAIM: &str = r#"with taken as (
+       update job_live l
+          set running = true, attempt = l.attempt + 1, lease_owner = $3, started_at = ledger_now()
+         from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
+        where l.tenant_id = u.tenant_id and l.id = u.id
+          and not l.running and l.run_at <= ledger_now()
+          and not exists (select from queue_pauses p where p.tenant_id = l.tenant_id and p.queue = l.queue)
+       returning l.tenant_id, l.id, l.attempt, l.lost, l.max_attempts,
+         (extract(epoch from ledger_now() - l.run_at) * 1000)::int8 as wait_ms
+   )
+   select t.*, j.timeout_ms, j.kind, j.payload, j.request_id, j.traceparent
+     from taken t
+     join jobs j on j.tenant_id = t.tenant_id and j.id = t.id and j.id between $4 and $5"#;
+
+/// Claims those of `tickets` that are due, not running and not paused. Duplicates and finished jobs fall away here.
 pub async fn claim(conn: &mut PgConnection, owner: WorkerId, tickets: &mut [Ticket]) -> Result<Vec<Claimed>> {
     tickets.sort_unstable_by_key(|t| (t.tenant, t.id));
     let tenants: Vec<TenantId> = tickets.iter().map(|t| t.tenant).collect();
     let ids: Vec<JobId> = tickets.iter().map(|t| t.id).collect();
-    let rows: Vec<Row> = sqlx::query_as(
-        r#"with taken as (
-               update job_live l
-                  set running = true, attempt = l.attempt + 1, lease_owner = $3, started_at = ledger_now()
-                 from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
-                where l.tenant_id = u.tenant_id and l.id = u.id
-                  and not l.running and l.run_at <= ledger_now()
-                  and not exists (select from queue_pauses p where p.tenant_id = l.tenant_id and p.queue = l.queue)
-               returning l.tenant_id, l.id, l.attempt, l.lost, l.max_attempts,
-                         (extract(epoch from ledger_now() - l.run_at) * 1000)::int8 as wait_ms
-           )
-           select t.*, j.timeout_ms, j.kind, j.payload, j.request_id, j.traceparent
-             from taken t
-             join jobs j on j.tenant_id = t.tenant_id and j.id = t.id and j.id between $4 and $5"#,
-    )
-    .bind(&tenants)
-    .bind(&ids)
-    .bind(owner)
-    .bind(ids.iter().min())
-    .bind(ids.iter().max())
-    .fetch_all(conn)
-    .await?;
+    let rows: Vec<Row> = sqlx::query_as(CLAIM)
+        .bind(&tenants)
+        .bind(&ids)
+        .bind(owner)
+        .bind(ids.iter().min())
+        .bind(ids.iter().max())
+        .fetch_all(conn)
+        .await?;
     rows.into_iter().map(|row| row.into_claimed(owner)).collect()
 }
 

@@ -50,24 +50,25 @@ pub struct DueJob {
     pub run_at: DateTime<Utc>,
 }
 
+/// Reads on in one lane.
+pub const LIST_LANE: &str = r#"select id, run_at from job_live
+     where queue = $1 and tenant_id = $2 and priority = $3
+       and (run_at, id) > ($4, $5) and run_at <= ledger_now() and not running
+       and not exists (select from queue_pauses p where p.tenant_id = $2 and p.queue = $1)
+     order by run_at, id
+     limit $6"#;
+
 /// Due jobs of one lane that do not run, oldest first, after the position `after`.
 pub async fn list_lane(conn: &mut PgConnection, lane: Lane, after: Option<&DueJob>, limit: i64) -> Result<Vec<DueJob>> {
-    Ok(sqlx::query_as(
-        r#"select id, run_at from job_live
-            where queue = $1 and tenant_id = $2 and priority = $3
-              and (run_at, id) > ($4, $5) and run_at <= ledger_now() and not running
-              and not exists (select from queue_pauses p where p.tenant_id = $2 and p.queue = $1)
-            order by run_at, id
-            limit $6"#,
-    )
-    .bind(lane.queue.as_str())
-    .bind(lane.tenant)
-    .bind(i16::from(lane.priority.get()))
-    .bind(after.map_or(DateTime::<Utc>::UNIX_EPOCH, |p| p.run_at))
-    .bind(after.map_or(JobId(uuid::Uuid::nil()), |p| p.id))
-    .bind(limit)
-    .fetch_all(conn)
-    .await?)
+    Ok(sqlx::query_as(LIST_LANE)
+        .bind(lane.queue.as_str())
+        .bind(lane.tenant)
+        .bind(i16::from(lane.priority.get()))
+        .bind(after.map_or(DateTime::<Utc>::UNIX_EPOCH, |p| p.run_at))
+        .bind(after.map_or(JobId(uuid::Uuid::nil()), |p| p.id))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?)
 }
 
 #[derive(sqlx::FromRow)]

@@ -1,0 +1,56 @@
+//! The plans of the hot statements: what they touch must not grow with what has finished or waits.
+
+use millwork_shared::jobs::queries;
+use sqlx::AssertSqlSafe;
+
+use super::Ledger;
+
+/// The plan of `sql` under the claim's own settings, on a ledger with some ballast.
+async fn plan(ledger: &Ledger, sql: &str) -> String {
+    let mut tx = ledger.system.system_by_index().await.unwrap();
+    let lines: Vec<String> =
+        sqlx::query_scalar(AssertSqlSafe(format!("explain (costs off) {sql}"))).fetch_all(&mut *tx).await.unwrap();
+    lines.join("\n")
+}
+
+async fn ballast() -> Ledger {
+    let ledger = Ledger::create().await;
+    for _ in 0..5 {
+        ledger.store(&(0..400).map(|_| ledger.job()).collect::<Vec<_>>()).await;
+    }
+    let owner = ledger.test.owner().await;
+    sqlx::raw_sql("analyze").execute(&owner).await.unwrap();
+    ledger
+}
+
+#[tokio::test]
+async fn a_claim_looks_its_rows_up_by_key_in_the_partitions_it_needs() {
+    let ledger = ballast().await;
+    let id = ledger.job().id;
+    let sql = queries::CLAIM
+        .replace("$1", &format!("array['{}']", ledger.tenant))
+        .replace("$2", &format!("array['{id}']"))
+        .replace("$3", &format!("'{id}'"))
+        .replace("$4", &format!("'{id}'"))
+        .replace("$5", &format!("'{id}'"));
+    let plan = plan(&ledger, &sql).await;
+    assert!(plan.contains("job_live_pkey"), "{plan}");
+    assert!(plan.contains("_pkey on jobs_p"), "{plan}");
+    assert_eq!(plan.matches(" on jobs_p").count(), 1, "one partition: {plan}");
+    assert!(!plan.contains("Seq Scan") && !plan.contains("Bitmap"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_lane_is_read_in_order_from_its_index() {
+    let ledger = ballast().await;
+    let sql = queries::LIST_LANE
+        .replace("$1", "'default'")
+        .replace("$2", &format!("'{}'", ledger.tenant))
+        .replace("$3", "4::smallint")
+        .replace("$4", "'epoch'")
+        .replace("$5", "'00000000-0000-0000-0000-000000000000'")
+        .replace("$6", "100");
+    let plan = plan(&ledger, &sql).await;
+    assert!(plan.contains("Index Scan using job_live_lane"), "{plan}");
+    assert!(!plan.contains("Sort"), "{plan}");
+}
