@@ -1,5 +1,7 @@
 //! The HTTP API of Millwork.
 
+/// Keys of programs.
+pub mod api_keys;
 mod app;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
@@ -14,5 +16,5 @@ pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
 
-pub use app::App;
+pub use app::{App, Parts};
 pub use routes::app;
