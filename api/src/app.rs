@@ -10,8 +10,12 @@ use millwork_shared::infra::db::Db;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::dispatch::Dispatcher;
 
+use poem::Request;
+
 use crate::auth::cache::TokenCache;
+use crate::auth::signing::Signing;
 use crate::config::Settings;
+use crate::http::ApiError;
 use crate::jobs::intake::Intake;
 use crate::jobs::watch::JobWatch;
 
@@ -22,26 +26,54 @@ pub struct App(Arc<State>);
 pub struct State {
     pub db: Db,
     pub redis: Redis,
+    pub dispatcher: Dispatcher,
     pub clock: Clock,
     pub keys: Arc<KeyRing>,
     pub settings: Settings,
+    /// Recently checked tokens.
     pub tokens: TokenCache,
     pub dispatcher: Dispatcher,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
+    pub signing: Signing,
     ready: AtomicBool,
 }
 
+/// What an [`App`] is made of.
+pub struct Parts {
+    pub db: Db,
+    pub redis: Redis,
+    pub dispatcher: Dispatcher,
+    pub keys: Arc<KeyRing>,
+    pub clock: Clock,
+    pub settings: Settings,
+}
+
 impl App {
-    pub fn new(db: Db, redis: Redis, keys: Arc<KeyRing>, clock: Clock, settings: Settings) -> Self {
-        let dispatcher = Dispatcher::new(redis.clone());
-        let tokens = TokenCache::new(clock.clone());
+    pub fn new(parts: Parts) -> Self {
+        let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
-        let ready = AtomicBool::new(false);
-        Self(Arc::new(State { db, redis, clock, keys, settings, tokens, dispatcher, intake, watch, ready }))
+        Self(Arc::new(State {
+            db,
+            redis,
+            dispatcher,
+            intake,
+            watch,
+            tokens: TokenCache::new(clock.clone()),
+            clock,
+            keys,
+            settings,
+            signing: Signing::default(),
+            ready: AtomicBool::new(false),
+        }))
+    }
+
+    /// The application of a request, for endpoints outside of poem-openapi.
+    pub fn of(request: &Request) -> Result<&Self, ApiError> {
+        request.data().ok_or_else(|| ApiError::internal(anyhow::anyhow!("a request without its App")))
     }
 
     /// The public address of `path`, such as `/api/v1/jobs/…`: what `Location` and links start with.

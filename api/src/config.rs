@@ -8,9 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, StoreArgs};
 use millwork_shared::infra::telemetry::LogConfig;
+use millwork_shared::jobs::dispatch::Dispatcher;
 use url::Url;
 
-use crate::App;
+use crate::{App, Parts};
 
 /// Connections to PostgreSQL. Requests hold one for milliseconds.
 const DB_CONNECTIONS: u32 = 20;
@@ -119,7 +120,14 @@ impl Cli {
             public_url: public_url.unwrap_or_else(|| format!("http://{addr}")),
             registration: registration.unwrap_or(Registration::Open),
         };
-        let app = App::new(stores.db, stores.redis, keys, Clock::default(), settings);
+        let app = App::new(Parts {
+            db: stores.db,
+            dispatcher: Dispatcher::new(stores.redis.clone()),
+            redis: stores.redis,
+            keys,
+            clock: Clock::default(),
+            settings,
+        });
         Ok(Config { app, addr, grace: Duration::from_secs(grace.unwrap_or(25).into()) })
     }
 

@@ -1,5 +1,7 @@
 //! The HTTP API of Millwork.
 
+/// Keys of programs.
+pub mod api_keys;
 mod app;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
@@ -21,5 +23,5 @@ pub mod run;
 /// Live worker processes.
 pub mod workers;
 
-pub use app::App;
+pub use app::{App, Parts};
 pub use routes::app;

@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{auth, health, jobs, queues, workers};
+use crate::{api_keys, auth, health, jobs, queues, workers};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -26,7 +26,7 @@ pub enum Tag {
 
 /// Every `…Api`.
 fn apis() -> impl OpenApi {
-    (auth::AuthApi, jobs::JobsApi, queues::QueuesApi, workers::WorkersApi)
+    (auth::AuthApi, api_keys::ApiKeysApi, jobs::JobsApi, queues::QueuesApi, workers::WorkersApi)
 }
 
 /// The whole application over one address.
@@ -41,6 +41,7 @@ pub fn app(app: App) -> impl Endpoint<Output = Response> {
         .nest("/api/v1", service)
         .at("/api/v1/openapi.json", get_only(json(document)))
         .at("/docs", get_only(make_sync(move |_| Html(docs.clone()).into_response())))
+        .at("/.well-known/jwks.json", get_only(auth::jwks()))
         .at("/health/live", get_only(health::live()))
         .at("/health/ready", get_only(health::ready()))
         .at("/health", get_only(health::all()));

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use millwork_shared::auth::queries;
+use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
-use millwork_shared::tenants::Permissions;
+use millwork_shared::tenants::{Permissions, Role};
 use poem::http::StatusCode;
 
-use super::key_text;
+use super::{key_text, signing};
 use crate::App;
 use crate::http::{ApiError, Caller, Credential, Identity, Result};
 
@@ -18,7 +18,7 @@ const MAX_TOKEN_BYTES: usize = 2_048;
 /// Who presents `token`.
 ///
 /// # Errors
-/// 401 when the token is not good; it does not say why, beyond its being expired or revoked.
+/// 401 when the token is not good; it does not say why, beyond its having expired.
 pub async fn verify(app: &App, token: &str) -> Result<Caller> {
     if token.len() > MAX_TOKEN_BYTES {
         return Err(refused());
@@ -28,7 +28,12 @@ pub async fn verify(app: &App, token: &str) -> Result<Caller> {
         return Ok(caller);
     }
     let generation = app.tokens.generation();
-    match check(app, token, &key).await {
+    let checked = if key_text::looks_like(token) {
+        check_api_key(app, token, &key).await
+    } else {
+        check_access_token(app, token).await
+    };
+    match checked {
         Ok((identity, expires_in)) => {
             let caller = Caller::from(identity);
             app.tokens.put(generation, key, caller.clone(), expires_in);
@@ -43,18 +48,12 @@ pub async fn verify(app: &App, token: &str) -> Result<Caller> {
     }
 }
 
-async fn check(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
-    if key_text::looks_like(token) {
-        return api_key(app, token, hash).await;
-    }
-    Err(refused())
-}
-
-async fn api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
+async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
     let prefix = key_text::prefix(token).ok_or_else(refused)?;
     let mut tx = app.db.identity().await?;
-    let key = queries::find_api_key(&mut tx, prefix).await?.ok_or_else(refused)?;
+    let key = api_keys::find_live(&mut tx, prefix).await?;
     tx.commit().await?;
+    let key = key.ok_or_else(refused)?;
     verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
     let permissions: Permissions = key.permissions.iter().filter_map(|p| p.parse().ok()).collect();
     let identity = Identity {
@@ -66,6 +65,24 @@ async fn api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, O
     };
     let expires_in = key.expires_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     Ok((identity, expires_in))
+}
+
+/// The role is the member's of now, not the token's of a quarter of an hour ago.
+async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<Duration>)> {
+    let verified = signing::verify(app, token).await?.ok_or_else(refused)?;
+    let session = verified.session;
+    let mut tx = app.db.identity().await?;
+    let role = sessions::find_role(&mut tx, session).await?;
+    tx.commit().await?;
+    let role: Role = role.and_then(|role| role.parse().ok()).ok_or_else(refused)?;
+    let identity = Identity {
+        tenant: session.tenant,
+        user: session.user,
+        credential: Credential::Session(session.id),
+        role: Some(role),
+        permissions: role.permissions(),
+    };
+    Ok((identity, Some(verified.expires_in)))
 }
 
 fn refused() -> ApiError {

@@ -6,11 +6,12 @@ use millwork_shared::infra::ids::TenantId;
 use millwork_shared::{Result, health};
 use poem::endpoint::make;
 use poem::http::{HeaderValue, StatusCode, header};
-use poem::{Endpoint, Request, Response};
+use poem::{Endpoint, Response};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::App;
+use crate::http::problem::Report;
 
 /// Longest time one dependency is given to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -38,7 +39,7 @@ pub fn live() -> impl Endpoint<Output = Response> {
 /// The process can do its work: its schema fits and the database answers.
 pub fn ready() -> impl Endpoint<Output = Response> {
     make(|request| async move {
-        let app = app(&request)?;
+        let app = App::of(&request)?;
         Ok::<_, poem::Error>(report(vec![database(app).await]))
     })
 }
@@ -46,14 +47,10 @@ pub fn ready() -> impl Endpoint<Output = Response> {
 /// Each dependency with its latency. Down without the database; degraded without Redis or workers.
 pub fn all() -> impl Endpoint<Output = Response> {
     make(|request| async move {
-        let app = app(&request)?;
+        let app = App::of(&request)?;
         let (database, redis, queues) = tokio::join!(database(app), redis(app), queues(app));
         Ok::<_, poem::Error>(report(vec![database, redis, queues]))
     })
-}
-
-fn app(request: &Request) -> poem::Result<&App> {
-    request.data::<App>().ok_or_else(|| poem::Error::from_status(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
 async fn database(app: &App) -> Check {
@@ -66,11 +63,7 @@ async fn database(app: &App) -> Check {
 }
 
 async fn redis(app: &App) -> Check {
-    let ping = async {
-        let mut redis = app.redis.clone();
-        let pong: ::redis::RedisResult<String> = ::redis::cmd("PING").query_async(&mut redis).await;
-        pong.map(|_| None).map_err(millwork_shared::infra::redis::unavailable)
-    };
+    let ping = async { app.dispatcher.ping().await.map(|()| None) };
     probe("redis", Status::Degraded, ping).await
 }
 
@@ -120,6 +113,7 @@ fn answer(status: Status, checks: Map<String, Value>) -> Response {
     }
     let code = if status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let mut response = Response::builder().status(code).content_type("application/json").body(body.to_string());
+    response.set_data(Report);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

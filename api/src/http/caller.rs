@@ -50,8 +50,7 @@ impl Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(missing());
         }
-        let app = request.data::<App>().ok_or_else(|| ApiError::internal(anyhow::anyhow!("no App in the request")))?;
-        verify(app, token.trim()).await
+        verify(App::of(request)?, token.trim()).await
     }
 
     /// # Errors

@@ -21,7 +21,7 @@ pub mod if_match;
 /// `?limit=` and `?cursor=`.
 pub mod page;
 /// Problem documents.
-mod problem;
+pub mod problem;
 /// Request id and trace.
 pub mod request;
 mod schema;

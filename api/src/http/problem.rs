@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::error::{ApiError, Fault};
 use super::request::RequestInfo;
 
-pub const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
+const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// An [`ApiError`] on its way to the edge, carried in the response's extensions.
 #[derive(Debug, Clone)]
@@ -26,6 +26,10 @@ impl From<ApiError> for Problem {
         Self(Arc::new(error))
     }
 }
+
+/// Marks an answer whose failing status is what was asked for: a health report.
+#[derive(Debug, Clone, Copy)]
+pub struct Report;
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -46,12 +50,12 @@ struct Document<'a> {
 /// Whatever failed below, no other body than a problem leaves: a response that is not one yet is given the document of its status.
 pub(super) fn finish(response: Response, info: &RequestInfo) -> Response {
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) {
+    let failed = status.is_client_error() || status.is_server_error();
+    if !failed || response.data::<Report>().is_some() {
         return response;
     }
     let problem = match response.data::<Problem>() {
         Some(problem) => problem.clone(),
-        None if response.headers().get(header::CONTENT_TYPE) == Some(&CONTENT_TYPE) => return response,
         None => Problem::from(of_status(status)),
     };
     log(&problem.0, info);

@@ -11,6 +11,7 @@ use poem_openapi::types::Type;
 use serde_json::{Map, Value, json};
 
 use super::error::{ApiError, Fault, Result};
+use super::types;
 
 /// Most faults told at once.
 const MAX_FAULTS: usize = 50;
@@ -53,6 +54,8 @@ fn compile<T: Type>() -> anyhow::Result<Validator> {
         .with_draft(Draft::Draft202012)
         .should_validate_formats(true)
         .should_ignore_unknown_formats(true)
+        .with_format("line", types::is_line)
+        .with_format("email", types::is_mail_address)
         .build(&document)
         .map_err(|e| anyhow::anyhow!("the schema of {} does not compile: {e}", T::name()))
 }
@@ -199,12 +202,21 @@ fn explain(error: &ValidationError<'_>, faults: &mut Vec<Fault>) {
         Kind::ExclusiveMinimum { limit } => ("too_small", format!("must be greater than {limit}")),
         Kind::ExclusiveMaximum { limit } => ("too_large", format!("must be less than {limit}")),
         Kind::Enum { options } => ("not_allowed", format!("must be one of {options}")),
-        Kind::Format { format } => ("format", format!("is not a valid {format}")),
+        Kind::Format { format } => ("format", format_fault(format)),
         Kind::Pattern { pattern } => ("pattern", format!("must match {pattern}")),
         Kind::UniqueItems => ("not_unique", "must not hold an item twice".to_owned()),
         other => ("invalid", format!("does not fit the schema ({})", other.keyword())),
     };
     faults.push(Fault::new(at, code, detail));
+}
+
+fn format_fault(format: &str) -> String {
+    match format {
+        "line" => "must be one line of text that is not blank".to_owned(),
+        "email" => "is not a mail address".to_owned(),
+        "date-time" => "is not a time such as 2026-01-31T12:00:00Z".to_owned(),
+        other => format!("is not a valid {other}"),
+    }
 }
 
 fn type_names(kind: &jsonschema::error::TypeKind) -> String {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use millwork_shared::infra::crypto::Secret;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use poem_openapi::types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type};
 use serde::{Deserialize, Serialize};
@@ -85,13 +86,74 @@ impl ToJSON for RawJson {
     }
 }
 
-/// Implements what poem-openapi documents of a type that is one value.
+/// A password: it does not print, and is never sent back.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Password(pub Secret<String>);
+
+impl ParseFromJSON for Password {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        String::parse_from_json(value).map(|text| Self(Secret::new(text))).map_err(ParseError::propagate)
+    }
+}
+
+/// One line of text that is not blank, for names that end up in headings and mails. Trimmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Line(pub String);
+
+/// A mail address. Trimmed; letters keep their case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct MailAddress(pub String);
+
+/// Whether `text` is a [`Line`]; its length is the schema's to bound.
+pub(super) fn is_line(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+/// Whether `text` has the form of a [`MailAddress`]. Whether mail arrives there only a mail can tell.
+pub(super) fn is_mail_address(text: &str) -> bool {
+    const FORBIDDEN: &[char] = &['<', '>', '(', ')', ',', ';', ':', '"', '[', ']', '\\', '@'];
+    let part = |part: &str| {
+        !part.is_empty() && !part.contains(FORBIDDEN) && !part.chars().any(|c| c.is_control() || c.is_whitespace())
+    };
+    let host = |host: &str| host.split('.').all(|label| !label.is_empty() && label.len() <= 63);
+    text.len() <= 254
+        && text.trim().split_once('@').is_some_and(|(l, h)| part(l) && l.len() <= 64 && part(h) && host(h))
+}
+
+/// Text that is trimmed as it is read.
+macro_rules! trimmed {
+    ($($ty:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $ty {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Ok(Self(String::deserialize(deserializer)?.trim().to_owned()))
+            }
+        }
+
+        impl ParseFromJSON for $ty {
+            fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+                String::parse_from_json(value).map(|text| Self(text.trim().to_owned())).map_err(ParseError::propagate)
+            }
+        }
+
+        impl ToJSON for $ty {
+            fn to_json(&self) -> Option<Value> {
+                Some(Value::String(self.0.clone()))
+            }
+        }
+    )*};
+}
+trimmed!(Line, MailAddress);
+
+/// Implements what poem-openapi documents of a type that is one value. `raw` is what its validators look at.
 macro_rules! documented {
-    ($ty:ty, $name:literal, $schema:expr) => {
+    ($ty:ty, $name:literal, $schema:expr, raw $raw:ty = $get:expr) => {
         impl Type for $ty {
             const IS_REQUIRED: bool = true;
-            type RawValueType = Self;
-            type RawElementValueType = Self;
+            type RawValueType = $raw;
+            type RawElementValueType = $raw;
 
             fn name() -> Cow<'static, str> {
                 $name.into()
@@ -101,18 +163,22 @@ macro_rules! documented {
                 MetaSchemaRef::Inline(Box::new($schema))
             }
 
-            fn as_raw_value(&self) -> Option<&Self> {
-                Some(self)
+            fn as_raw_value(&self) -> Option<&$raw> {
+                let get: fn(&Self) -> &$raw = $get;
+                Some(get(self))
             }
 
-            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
-                Box::new(std::iter::once(self))
+            fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a $raw> + 'a> {
+                Box::new(self.as_raw_value().into_iter())
             }
         }
     };
 }
-documented!(Time, "time", MetaSchema::new_with_format("string", "date-time"));
-documented!(RawJson, "any", MetaSchema::ANY);
+documented!(Time, "time", MetaSchema::new_with_format("string", "date-time"), raw Self = |t| t);
+documented!(RawJson, "any", MetaSchema::ANY, raw Self = |t| t);
+documented!(Password, "password", MetaSchema::new_with_format("string", "password"), raw String = |t| t.0.expose());
+documented!(Line, "line", MetaSchema::new_with_format("string", "line"), raw String = |t| &t.0);
+documented!(MailAddress, "email", MetaSchema::new_with_format("string", "email"), raw String = |t| &t.0);
 
 #[cfg(test)]
 mod tests {
@@ -122,6 +188,29 @@ mod tests {
     fn a_time_is_written_in_utc_with_milliseconds() {
         let time = Time::parse_from_parameter("2026-01-31T13:00:00.123456+01:00").unwrap();
         assert_eq!(serde_json::to_string(&time).unwrap(), "\"2026-01-31T12:00:00.123Z\"");
+    }
+
+    #[test]
+    fn a_line_is_one_and_not_blank() {
+        for (text, ok) in [("Acme", true), (" Ä & Ö ", true), ("", false), (" \t", false), ("a\r\nBcc: x", false)] {
+            assert_eq!(is_line(text), ok, "{text:?}");
+        }
+        assert_eq!(serde_json::from_str::<Line>("\" a \"").unwrap().0, "a");
+    }
+
+    #[test]
+    fn an_address_has_two_sides_and_nothing_that_means_something_in_a_header() {
+        for good in
+            ["a@b.example", "first.last+tag@sub.example.com", "o'hara@example.com", "ü@exämple.de", "a@localhost"]
+        {
+            assert!(is_mail_address(good), "{good}");
+        }
+        let long = format!("{}@x.example", "a".repeat(65));
+        for bad in
+            ["", "a", "@b", "a@", "a@b@c", "a b@c.d", "a@b..c", "<a@b.c>", "a@b.c\r\nX: y", "a,b@c.d", "a@.b", &long]
+        {
+            assert!(!is_mail_address(bad), "{bad}");
+        }
     }
 
     #[test]

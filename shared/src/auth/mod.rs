@@ -1,4 +1,6 @@
-//! Passwords, tokens, API keys: what proves who is calling.
+//! Who is calling, and the proofs that people hold.
 
-/// Every statement on users' credentials.
+/// Payloads of the jobs that this feature asks for.
+pub mod jobs;
+/// Every statement on credentials.
 pub mod queries;

@@ -67,4 +67,5 @@ id!(
     /// Of an HTTP request whose caller gave none.
     RequestId
 );
+id!(RefreshTokenId);
 id!(SigningKeyId);

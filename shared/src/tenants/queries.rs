@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::infra::db::TenantTx;
+use super::Role;
+use crate::error::OnConstraint;
+use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{TenantId, UserId};
 use crate::{Error, Result};
 
@@ -38,4 +40,88 @@ pub async fn get_user(tx: &mut TenantTx, user: UserId) -> Result<User> {
         .fetch_optional(&mut **tx)
         .await?
         .ok_or(Error::NotFound("user"))
+}
+
+/// A person as needed to check a password.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Login {
+    pub id: UserId,
+    /// argon2id, PHC string.
+    pub password_hash: String,
+}
+
+#[derive(Debug)]
+pub struct NewUser<'a> {
+    pub email: &'a str,
+    pub name: &'a str,
+    pub password_hash: &'a str,
+}
+
+/// The active person of that address, in any case of letters.
+pub async fn find_login(tx: &mut IdentityTx, email: &str) -> Result<Option<Login>> {
+    Ok(sqlx::query_as("select id, password_hash from users where lower(email) = lower($1) and deactivated_at is null")
+        .bind(email)
+        .fetch_optional(&mut **tx)
+        .await?)
+}
+
+/// # Errors
+/// `email_taken` (409).
+pub async fn insert_user(tx: &mut IdentityTx, user: &NewUser<'_>) -> Result<UserId> {
+    let id = UserId::generate();
+    sqlx::query("insert into users (id, email, name, password_hash) values ($1, $2, $3, $4)")
+        .bind(id)
+        .bind(user.email)
+        .bind(user.name)
+        .bind(user.password_hash)
+        .execute(&mut **tx)
+        .await
+        .on_constraint("users_email_key", || {
+            Error::conflict("email_taken", "an account with this address exists; sign in instead")
+        })?;
+    Ok(id)
+}
+
+pub async fn insert_tenant(tx: &mut IdentityTx, name: &str) -> Result<TenantId> {
+    let id = TenantId::generate();
+    sqlx::query("insert into tenants (id, name) values ($1, $2)").bind(id).bind(name).execute(&mut **tx).await?;
+    Ok(id)
+}
+
+pub async fn insert_membership(tx: &mut IdentityTx, tenant: TenantId, user: UserId, role: Role) -> Result<()> {
+    sqlx::query("insert into memberships (tenant_id, user_id, role) values ($1, $2, $3)")
+        .bind(tenant)
+        .bind(user)
+        .bind(role.as_str())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The tenant that `user` signs in to: the one wished for, or the one they have been a member of for longest.
+pub async fn find_membership(
+    tx: &mut IdentityTx,
+    user: UserId,
+    wished: Option<TenantId>,
+) -> Result<Option<(TenantId, String)>> {
+    Ok(sqlx::query_as(
+        "select tenant_id, role from memberships
+          where user_id = $1 and ($2::uuid is null or tenant_id = $2) order by created_at, tenant_id limit 1",
+    )
+    .bind(user)
+    .bind(wished)
+    .fetch_optional(&mut **tx)
+    .await?)
+}
+
+/// The role of an active member.
+pub async fn find_role(tx: &mut IdentityTx, tenant: TenantId, user: UserId) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar(
+        "select m.role from memberships m join users u on u.id = m.user_id
+          where m.tenant_id = $1 and m.user_id = $2 and u.deactivated_at is null",
+    )
+    .bind(tenant)
+    .bind(user)
+    .fetch_optional(&mut **tx)
+    .await?)
 }

@@ -1,0 +1,145 @@
+//! Keys of programs.
+
+mod types;
+
+use millwork_shared::auth::queries::api_keys as rows;
+use millwork_shared::infra::ids::ApiKeyId;
+use millwork_shared::tenants::{Permission, Permissions};
+use poem::web::Data;
+use poem_openapi::OpenApi;
+use poem_openapi::param::Path;
+use uuid::Uuid;
+
+use crate::App;
+use crate::auth::key_text;
+use crate::http::idempotency::no_body;
+use crate::http::{
+    Answer, ApiError, Begun, Body, Caller, Created, Credential, Fault, Idempotency, List, NoContent, Page, Result,
+};
+use crate::routes::Tag;
+use types::{ApiKey, ApiKeyWithSecret, NewApiKey};
+
+pub struct ApiKeysApi;
+
+#[OpenApi(tag = "Tag::Identity")]
+impl ApiKeysApi {
+    /// List API keys
+    ///
+    /// Those that were not revoked, newest first.
+    #[oai(path = "/api-keys", method = "get", operation_id = "api_keys.list")]
+    async fn list(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<ApiKey>> {
+        caller.require(Permission::ApiKeysRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        let keys = rows::list(&mut tx, page.before(), page.fetch()).await?;
+        tx.commit().await?;
+        List::new(&page, keys.into_iter().map(ApiKey::from).collect(), |key| key.id)
+    }
+
+    /// Create an API key
+    ///
+    /// The answer shows the key itself, this once. No one may grant what they do not hold.
+    #[oai(path = "/api-keys", method = "post", operation_id = "api_keys.create")]
+    async fn create(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        key: Idempotency,
+        body: Body<NewApiKey>,
+    ) -> Result<Created<ApiKeyWithSecret>> {
+        caller.require(Permission::ApiKeysWrite)?;
+        let permissions = parse(&body.permissions)?;
+        may_grant(&caller, permissions)?;
+
+        let mut tx = match key.begin(&app, &caller, body.hash()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(tx) => tx,
+        };
+        let fresh = key_text::generate(app.settings.key_environment());
+        let row = rows::NewApiKey {
+            name: &body.name.0,
+            prefix: &fresh.prefix,
+            secret_hash: fresh.hash,
+            permissions: permissions.iter().map(Permission::as_str).collect(),
+            created_by: caller.user,
+            expires_at: body.expires_at.map(|at| at.0),
+        };
+        let row = rows::insert(&mut tx, &row).await?;
+        let location = app.url(&format!("/api/v1/api-keys/{}", row.id));
+        tx.finish(Created::at(&ApiKeyWithSecret::new(row, &fresh), location)?).await
+    }
+
+    /// Show an API key
+    ///
+    /// Without its secret, which nobody can show again.
+    #[oai(path = "/api-keys/:id", method = "get", operation_id = "api_keys.get")]
+    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<ApiKey>> {
+        caller.require(Permission::ApiKeysRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        let key = rows::get(&mut tx, ApiKeyId(id.0)).await?;
+        tx.commit().await?;
+        Answer::new(&key.into())
+    }
+
+    /// Revoke an API key
+    ///
+    /// It stops at once in the process that answers, and within five seconds everywhere.
+    #[oai(path = "/api-keys/:id", method = "delete", operation_id = "api_keys.revoke")]
+    async fn revoke(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
+        caller.require(Permission::ApiKeysWrite)?;
+        let id = ApiKeyId(id.0);
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        rows::revoke(&mut tx, id).await?;
+        tx.commit().await?;
+        forget(&app, id);
+        Ok(NoContent::done())
+    }
+
+    /// Rotate an API key
+    ///
+    /// Gives it a new secret, shown this once; the old one stops. Whoever rotates must hold all that the key may do.
+    #[oai(path = "/api-keys/:id/rotate", method = "post", operation_id = "api_keys.rotate")]
+    async fn rotate(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        key: Idempotency,
+    ) -> Result<Answer<ApiKeyWithSecret>> {
+        caller.require(Permission::ApiKeysWrite)?;
+        let id = ApiKeyId(id.0);
+        let mut tx = match key.begin(&app, &caller, no_body()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(tx) => tx,
+        };
+        let known = rows::get(&mut tx, id).await?;
+        may_grant(&caller, known.permissions.iter().filter_map(|p| p.parse().ok()).collect())?;
+        let fresh = key_text::generate(app.settings.key_environment());
+        let row = rows::replace_secret(&mut tx, id, &fresh.prefix, fresh.hash).await?;
+        let answer = tx.finish(Answer::new(&ApiKeyWithSecret::new(row, &fresh))?).await?;
+        forget(&app, id);
+        Ok(answer)
+    }
+}
+
+/// Reads permission names; every one that is none is a fault.
+fn parse(names: &[String]) -> Result<Permissions> {
+    let mut faults = Vec::new();
+    let mut permissions = Vec::new();
+    for (n, name) in names.iter().enumerate() {
+        match name.parse::<Permission>() {
+            Ok(permission) => permissions.push(permission),
+            Err(detail) => faults.push(Fault::new(format!("/permissions/{n}"), "not_allowed", detail)),
+        }
+    }
+    if faults.is_empty() { Ok(permissions.into_iter().collect()) } else { Err(ApiError::invalid(faults)) }
+}
+
+/// # Errors
+/// 403 naming the first permission that the caller does not hold.
+fn may_grant(caller: &Caller, permissions: Permissions) -> Result<()> {
+    permissions.iter().try_for_each(|permission| caller.require(permission))
+}
+
+fn forget(app: &App, id: ApiKeyId) {
+    app.tokens.forget(|caller| caller.credential == Credential::ApiKey(id));
+}

@@ -1,0 +1,150 @@
+//! An API of one's own for every test, and clients that know who they are.
+
+/// Requests and their answers.
+mod client;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+pub use client::{Client, Reply};
+use millwork_api::config::{Registration, Settings};
+use millwork_api::{App, Parts, http::server};
+use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::ids::{TenantId, UserId};
+use millwork_shared::infra::{redis, tasks};
+use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::tenants::{Role, queries as tenants};
+use millwork_shared::testing::{TestDb, redis_url};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub const PASSWORD: &str = "correct horse battery";
+
+/// The API in this process, on a port of its own, over a database and Redis keys of its own.
+pub struct TestApp {
+    pub db: TestDb,
+    pub app: App,
+    pub url: String,
+    stop: CancellationToken,
+}
+
+/// What a test may start differently.
+pub struct Options {
+    pub registration: Registration,
+    pub redis_url: String,
+    /// Whether the schema counts as checked.
+    pub ready: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { registration: Registration::Open, redis_url: redis_url(), ready: true }
+    }
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    pub async fn start_with(options: Options) -> Self {
+        let db = TestDb::create().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = ::redis::Client::open(options.redis_url).unwrap();
+        let redis = redis::connect_lazy(&client).unwrap();
+        let prefix: &'static str = format!("test-{}", Uuid::new_v4().simple()).leak();
+        let app = App::new(Parts {
+            db: db.db.clone(),
+            dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
+            redis,
+            keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
+            clock: db.clock.clone(),
+            settings: Settings { public_url: url.clone(), registration: options.registration },
+        });
+        if options.ready {
+            app.set_ready();
+        }
+        let stop = CancellationToken::new();
+        let endpoint = millwork_api::app(app.clone());
+        tasks::spawn("api", server::serve(listener, endpoint, stop.clone(), Duration::from_secs(1)));
+        Self { db, app, url, stop }
+    }
+
+    /// A client that does not say who it is.
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.url, None)
+    }
+
+    /// A client with any bearer token.
+    pub fn bearer(&self, token: impl Into<String>) -> Client {
+        Client::new(&self.url, Some(token.into()))
+    }
+
+    /// Registers a tenant by the API, with its owner.
+    pub async fn tenant(&self, name: &str) -> Tenant<'_> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let email = format!("owner-{}@{name}.example", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let body = json!({ "tenant_name": name, "name": "Olive Owner", "email": email, "password": PASSWORD });
+        let session = self.anonymous().post("/auth/register", body).await.expect(201);
+        let data = &session["data"];
+        Tenant {
+            app: self,
+            id: TenantId(data["tenant"]["id"].as_str().unwrap().parse().unwrap()),
+            owner_id: UserId(data["user"]["id"].as_str().unwrap().parse().unwrap()),
+            email,
+            refresh_token: data["refresh_token"].as_str().unwrap().to_owned(),
+            owner: self.bearer(data["access_token"].as_str().unwrap()),
+        }
+    }
+
+    /// Moves the database's clock and the process's.
+    pub async fn advance(&self, by: Duration) {
+        self.db.advance(by).await;
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A tenant with its owner signed in.
+pub struct Tenant<'a> {
+    app: &'a TestApp,
+    pub id: TenantId,
+    pub owner_id: UserId,
+    pub email: String,
+    pub refresh_token: String,
+    pub owner: Client,
+}
+
+impl Tenant<'_> {
+    /// A client with a fresh API key of these permissions.
+    pub async fn api_key(&self, permissions: &[&str]) -> Client {
+        let body = json!({ "name": "test", "permissions": permissions });
+        let key = self.owner.post("/api-keys", body).await.expect(201);
+        self.app.bearer(key["data"]["secret"].as_str().unwrap())
+    }
+
+    /// A signed-in member of this role. Made in the database: members have no route yet.
+    pub async fn member(&self, role: Role) -> Client {
+        let email = format!("{}@member.example", Uuid::new_v4().simple());
+        let hash = millwork_api::auth::passwords::hash(millwork_shared::infra::crypto::Secret::new(PASSWORD.into()));
+        let hash = hash.await.unwrap();
+        let mut tx = self.app.db.db.identity().await.unwrap();
+        let user = tenants::NewUser { email: &email, name: "Mel Member", password_hash: &hash };
+        let user = tenants::insert_user(&mut tx, &user).await.unwrap();
+        tenants::insert_membership(&mut tx, self.id, user, role).await.unwrap();
+        tx.commit().await.unwrap();
+        let body = json!({ "email": email, "password": PASSWORD });
+        let session = self.app.anonymous().post("/auth/login", body).await.expect(200);
+        self.app.bearer(session["data"]["access_token"].as_str().unwrap())
+    }
+}

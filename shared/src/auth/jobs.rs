@@ -1,0 +1,28 @@
+//! Payloads of the jobs that this feature asks for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::infra::ids::UserId;
+use crate::jobs::{Job, Queue};
+
+/// Greets a user by mail.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendWelcome {
+    pub user: UserId,
+}
+
+impl Job for SendWelcome {
+    const KIND: &'static str = "auth.send_welcome";
+    const QUEUE: Queue = Queue::Email;
+}
+
+/// Sends a user the link that proves their address. The token in it is made when the mail is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendVerification {
+    pub user: UserId,
+}
+
+impl Job for SendVerification {
+    const KIND: &'static str = "auth.send_verification";
+    const QUEUE: Queue = Queue::Email;
+}
