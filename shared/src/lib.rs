@@ -20,6 +20,7 @@ pub mod maintenance;
 pub mod tenants;
 /// Databases, clocks and peers for tests.
 #[cfg(feature = "testing")]
+#[expect(clippy::expect_used, reason = "a test fails by panicking")]
 pub mod testing;
 
 pub use error::{Error, Result};
