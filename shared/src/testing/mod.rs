@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 
 use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
+use crate::infra::ids::TenantId;
 
 /// An HTTP server that answers by a script.
 pub mod receiver;
@@ -59,6 +60,16 @@ impl TestDb {
             self.clock.offset().as_millis()
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.db.pool()).await.expect("the clock can be moved");
+    }
+
+    /// A tenant without members.
+    pub async fn tenant(&self) -> TenantId {
+        let id = TenantId::generate();
+        let mut tx = self.db.identity().await.expect("the database answers");
+        let insert = sqlx::query("insert into tenants (id, name) values ($1, 'Acme')").bind(id);
+        insert.execute(&mut *tx).await.expect("the tenant can be stored");
+        tx.commit().await.expect("commit");
+        id
     }
 
     /// A pool of the owner's role, for looking behind the doors.
