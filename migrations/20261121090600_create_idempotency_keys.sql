@@ -14,4 +14,4 @@ create table idempotency_keys (
 create index idempotency_keys_created on idempotency_keys (created_at);
 call isolate_tenant('idempotency_keys');
 grant select, insert, update, delete on idempotency_keys to millwork_tenant;
-grant select, insert, delete on idempotency_keys to millwork_system;
+grant select, insert, update, delete on idempotency_keys to millwork_system;
