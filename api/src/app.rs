@@ -8,9 +8,12 @@ use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::Db;
 use millwork_shared::infra::redis::Redis;
+use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::auth::cache::TokenCache;
 use crate::config::Settings;
+use crate::events::publish::Publisher;
+use crate::events::schemas::Schemas;
 
 /// Made once at start, cheap to clone; endpoints take it as `Data<&App>`.
 #[derive(Clone)]
@@ -19,17 +22,46 @@ pub struct App(Arc<State>);
 pub struct State {
     pub db: Db,
     pub redis: Redis,
+    pub dispatcher: Dispatcher,
     pub clock: Clock,
     pub keys: Arc<KeyRing>,
     pub settings: Settings,
+    /// Recently checked tokens.
     pub tokens: TokenCache,
+    /// Stores events.
+    pub publisher: Publisher,
+    /// Schemas of event types.
+    pub schemas: Schemas,
     ready: AtomicBool,
 }
 
+/// What an [`App`] is made of.
+pub struct Parts {
+    pub db: Db,
+    pub redis: Redis,
+    pub dispatcher: Dispatcher,
+    pub keys: Arc<KeyRing>,
+    pub clock: Clock,
+    pub settings: Settings,
+}
+
 impl App {
-    pub fn new(db: Db, redis: Redis, keys: Arc<KeyRing>, clock: Clock, settings: Settings) -> Self {
-        let tokens = TokenCache::new(clock.clone());
-        Self(Arc::new(State { db, redis, clock, keys, settings, tokens, ready: AtomicBool::new(false) }))
+    /// Also starts the writer of events, and so must be called within the runtime.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
+        let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
+        Self(Arc::new(State {
+            db,
+            redis,
+            dispatcher,
+            tokens: TokenCache::new(clock.clone()),
+            publisher,
+            schemas: Schemas::default(),
+            clock,
+            keys,
+            settings,
+            ready: AtomicBool::new(false),
+        }))
     }
 
     /// The public address of `path`, such as `/api/v1/jobs/…`: what `Location` and links start with.

@@ -5,12 +5,14 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, StoreArgs};
 use millwork_shared::infra::telemetry::LogConfig;
+use millwork_shared::jobs::dispatch::Dispatcher;
 use url::Url;
 
-use crate::App;
+use crate::{App, Parts};
 
 /// Connections to PostgreSQL. Requests hold one for milliseconds.
 const DB_CONNECTIONS: u32 = 20;
@@ -39,6 +41,8 @@ pub enum Command {
 pub struct ServeArgs {
     #[command(flatten)]
     keys: KeyRingArgs,
+    #[command(flatten)]
+    egress: EgressArgs,
     /// Listen address [default: 127.0.0.1:8080]
     #[arg(long, env = "API_ADDR")]
     api_addr: Option<String>,
@@ -59,6 +63,8 @@ pub struct Settings {
     /// Without a slash at the end.
     pub public_url: String,
     pub registration: Registration,
+    /// Private networks that webhooks and calls may reach all the same; the worker must be told too.
+    pub nets: AllowedNets,
 }
 
 impl Settings {
@@ -110,6 +116,7 @@ impl Cli {
         let addr = config::listen_addr("API_ADDR", &args.api_addr, "127.0.0.1:8080", &mut faults);
         let public_url = faults.optional("PUBLIC_URL", &args.public_url, public_url);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
+        let nets = args.egress.read(&mut faults);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         faults.finish()?;
         let (Some(stores), Some(keys), Some(addr)) = (stores, keys, addr) else {
@@ -118,8 +125,16 @@ impl Cli {
         let settings = Settings {
             public_url: public_url.unwrap_or_else(|| format!("http://{addr}")),
             registration: registration.unwrap_or(Registration::Open),
+            nets,
         };
-        let app = App::new(stores.db, stores.redis, keys, Clock::default(), settings);
+        let app = App::new(Parts {
+            db: stores.db,
+            dispatcher: Dispatcher::new(stores.redis.clone()),
+            redis: stores.redis,
+            keys,
+            clock: Clock::default(),
+            settings,
+        });
         Ok(Config { app, addr, grace: Duration::from_secs(grace.unwrap_or(25).into()) })
     }
 
@@ -163,11 +178,20 @@ mod tests {
             "x",
             "--shutdown-grace-s",
             "x",
+            "--egress-allow-cidrs",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
-        for name in
-            ["DATABASE_URL", "REDIS_URL", "MASTER_KEYS", "API_ADDR", "PUBLIC_URL", "REGISTRATION", "SHUTDOWN_GRACE_S"]
-        {
+        for name in [
+            "DATABASE_URL",
+            "REDIS_URL",
+            "MASTER_KEYS",
+            "API_ADDR",
+            "PUBLIC_URL",
+            "REGISTRATION",
+            "SHUTDOWN_GRACE_S",
+            "EGRESS_ALLOW_CIDRS",
+        ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }
     }

@@ -5,6 +5,8 @@ mod app;
 pub mod auth;
 /// Flags and environment.
 pub mod config;
+/// Events and their types.
+pub mod events;
 /// Whether this process, and what it depends on, can serve.
 pub mod health;
 /// The plumbing under every endpoint.
@@ -13,6 +15,8 @@ pub mod http;
 pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
+/// Endpoints that want events, and the deliveries to them.
+pub mod webhooks;
 
-pub use app::App;
+pub use app::{App, Parts};
 pub use routes::app;

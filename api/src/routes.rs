@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{auth, health};
+use crate::{auth, events, health, webhooks};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -26,7 +26,7 @@ pub enum Tag {
 
 /// Every `…Api`.
 fn apis() -> impl OpenApi {
-    auth::AuthApi
+    (auth::AuthApi, events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi)
 }
 
 /// The whole application over one address.

@@ -29,7 +29,11 @@ pub type Created<T> = Answer<T, 201>;
 /// 202: committed, and done later.
 pub type Accepted<T> = Answer<T, 202>;
 /// 204.
-pub type NoContent = Answer<(), 204>;
+pub type NoContent = Answer<Nothing, 204>;
+
+/// The body of an answer that has none; never rendered, never documented.
+#[derive(Debug, poem_openapi::Object)]
+pub struct Nothing {}
 
 /// What goes out, and what an idempotency record keeps.
 #[derive(Debug, Clone)]
@@ -45,6 +49,10 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
     /// An answer as it is sent: rendered now, or stored by an earlier request.
     pub fn from_rendered(rendered: Rendered) -> Self {
         Self { rendered, of: PhantomData }
+    }
+
+    pub fn into_rendered(self) -> Rendered {
+        self.rendered
     }
 }
 
