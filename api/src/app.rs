@@ -15,6 +15,8 @@ use poem::Request;
 use crate::auth::cache::TokenCache;
 use crate::auth::signing::Signing;
 use crate::config::Settings;
+use crate::events::publish::Publisher;
+use crate::events::schemas::Schemas;
 use crate::http::ApiError;
 use crate::jobs::intake::Intake;
 use crate::jobs::watch::JobWatch;
@@ -32,12 +34,15 @@ pub struct State {
     pub settings: Settings,
     /// Recently checked tokens.
     pub tokens: TokenCache,
-    pub dispatcher: Dispatcher,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
     pub signing: Signing,
+    /// Stores events.
+    pub publisher: Publisher,
+    /// Schemas of event types.
+    pub schemas: Schemas,
     ready: AtomicBool,
 }
 
@@ -52,10 +57,12 @@ pub struct Parts {
 }
 
 impl App {
+    /// Also starts the writers of jobs and events, and so must be called within the runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
+        let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         Self(Arc::new(State {
             db,
             redis,
@@ -63,10 +70,12 @@ impl App {
             intake,
             watch,
             tokens: TokenCache::new(clock.clone()),
+            signing: Signing::default(),
+            publisher,
+            schemas: Schemas::default(),
             clock,
             keys,
             settings,
-            signing: Signing::default(),
             ready: AtomicBool::new(false),
         }))
     }

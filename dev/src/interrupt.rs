@@ -1,6 +1,6 @@
 //! Ctrl-C and the overall deadline, seen by every wait.
 //!
-//! The tool installs this once; in tests of other crates nothing is installed and [`check`] always says to go on.
+//! The tool installs this once; in tests of other crates nothing is installed and `check` always says to go on.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -2,10 +2,16 @@
 
 /// Passwords, tokens, API keys: what proves who is calling.
 pub mod auth;
+/// What may be called from here: rules on addresses and URLs given by third parties.
+pub mod egress;
 /// The one domain error, mapped once to HTTP (api) and once to a retry decision (worker).
 pub mod error;
+/// Events that tenants publish, and their types.
+pub mod events;
 /// What health checks ask the database.
 pub mod health;
+/// Calls of a URL, made later.
+pub mod http_requests;
 /// First answers by `Idempotency-Key`.
 pub mod idempotency;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
@@ -20,5 +26,7 @@ pub mod tenants;
 #[cfg(feature = "testing")]
 #[expect(clippy::expect_used, reason = "a test that cannot be set up should say why and stop")]
 pub mod testing;
+/// Endpoints that want events, and the deliveries to them.
+pub mod webhooks;
 
 pub use error::{Error, Result};

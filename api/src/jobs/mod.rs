@@ -17,7 +17,7 @@ use futures::{StreamExt, stream};
 use millwork_shared::idempotency::IdempotencyRecord;
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
-use millwork_shared::jobs::{Job as _, NewJob, State, Unique};
+use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
 use millwork_shared::tenants::Permission;
 use poem::http::StatusCode;
@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use self::figures::Figures;
 use self::intake::Stored;
+use self::submit::Submitter;
 use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
 use crate::App;
 use crate::http::{
@@ -62,7 +63,7 @@ impl JobsApi {
     ) -> Result<Accepted<Job>> {
         caller.require(Permission::JobsSubmit)?;
         let (request, raw) = body.into_parts();
-        let job = submit::job(request, caller.tenant, app.clock.now(), &info.cause(), "")
+        let job = submit::job(request, &submitter(&caller, &app, &info.cause()), "")
             .map_err(|faults| with_schema_faults(&raw, faults))?;
         let answer = Accepted::at(&Job::from(&job), app.url(&format!("/api/v1/jobs/{}", job.id)))?;
 
@@ -83,6 +84,10 @@ impl JobsApi {
         match app.intake.store(job, record).await? {
             Stored::New => Ok(answer),
             Stored::Replay(record) => Ok(idempotency::replay(&record, body_hash, &app.keys)?.into()),
+            Stored::InProgress => Err(ApiError::conflict(
+                "idempotency_in_progress",
+                "a request with this Idempotency-Key is still running; ask again in a moment",
+            )),
             Stored::NotUnique(holder) => Err(not_unique(holder)),
         }
     }
@@ -100,10 +105,11 @@ impl JobsApi {
         body: Body<BatchRequest, BATCH_BYTES>,
     ) -> Result<Accepted<Vec<Job>>> {
         caller.require(Permission::JobsSubmit)?;
-        let (body_hash, cause, now) = (body.hash(), info.cause(), app.clock.now());
+        let (body_hash, cause) = (body.hash(), info.cause());
+        let by = submitter(&caller, &app, &cause);
         let (mut jobs, mut faults) = (Vec::new(), Vec::new());
         for (n, request) in body.into_inner().jobs.into_iter().enumerate() {
-            match submit::job(request, caller.tenant, now, &cause, &format!("/jobs/{n}")) {
+            match submit::job(request, &by, &format!("/jobs/{n}")) {
                 Ok(job) => jobs.push(job),
                 Err(more) => faults.extend(more.into_iter().take(50usize.saturating_sub(faults.len()))),
             }
@@ -297,6 +303,10 @@ impl JobsApi {
         app.dispatcher.offer_soon(vec![ticket]);
         Ok(answer)
     }
+}
+
+fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
+    Submitter { tenant: caller.tenant, now: app.clock.now(), cause, nets: &app.settings.nets }
 }
 
 async fn read(

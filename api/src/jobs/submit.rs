@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::jobs::{Cause, Due, NewJob, Priority, Queue, Unique, kinds};
 
@@ -14,15 +15,19 @@ const FAR: TimeDelta = TimeDelta::days(366);
 /// How far `run_at` may lie in the past: clocks differ, and "now" is not an error.
 const PAST: TimeDelta = TimeDelta::minutes(1);
 
+/// Who submits, and when.
+pub struct Submitter<'a> {
+    pub tenant: TenantId,
+    pub now: DateTime<Utc>,
+    pub cause: &'a Cause,
+    /// The private networks that may be called.
+    pub nets: &'a AllowedNets,
+}
+
 /// The job that `request` asks for, or everything that is wrong with it, as pointers below `base`.
-pub fn job(
-    request: JobRequest,
-    tenant: TenantId,
-    now: DateTime<Utc>,
-    cause: &Cause,
-    base: &str,
-) -> Result<NewJob, Vec<Fault>> {
-    let faults = faults(&request, now, base);
+pub fn job(request: JobRequest, by: &Submitter<'_>, base: &str) -> Result<NewJob, Vec<Fault>> {
+    let Submitter { tenant, now, cause, nets } = *by;
+    let faults = faults(&request, now, nets, base);
     let kind = match kinds::find(&request.kind) {
         Some(kind) if faults.is_empty() => kind,
         _ => return Err(faults),
@@ -50,7 +55,7 @@ pub fn job(
     })
 }
 
-fn faults(request: &JobRequest, now: DateTime<Utc>, base: &str) -> Vec<Fault> {
+fn faults(request: &JobRequest, now: DateTime<Utc>, nets: &AllowedNets, base: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault =
         |field: &str, code, detail: String| faults.push(Fault::new(format!("{base}/{field}"), code, detail));
@@ -103,7 +108,7 @@ fn faults(request: &JobRequest, now: DateTime<Utc>, base: &str) -> Vec<Fault> {
             fault("kind", "unknown", format!("`{}` is not a kind; the kinds are {known}", short(&request.kind)));
         }
         Some(kind) => {
-            for (pointer, detail) in kind.faults(&request.payload.0) {
+            for (pointer, detail) in kind.faults(&request.payload.0, nets) {
                 fault(&format!("payload{pointer}"), "invalid", detail);
             }
         }

@@ -27,7 +27,7 @@ struct Ledger {
 impl Ledger {
     async fn create() -> Self {
         let test = TestDb::create().await;
-        let tenant = test.tenant("acme").await;
+        let tenant = test.tenant().await;
         Self { system: test.db.system(), test, tenant }
     }
 

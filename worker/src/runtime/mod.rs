@@ -17,6 +17,8 @@ mod lease;
 mod run;
 mod slots;
 mod stats;
+#[cfg(feature = "testing")]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -65,7 +65,11 @@ impl TestApp {
             redis,
             keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
             clock: db.clock.clone(),
-            settings: Settings { public_url: url.clone(), registration: options.registration },
+            settings: Settings {
+                public_url: url.clone(),
+                registration: options.registration,
+                nets: "127.0.0.0/8".parse().unwrap(),
+            },
         });
         if options.ready {
             app.set_ready();
