@@ -40,6 +40,7 @@ impl Environment {
             ("MAIL_FROM", "millwork@example.com".to_owned()),
             ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()), // where the demo's receiver listens
             ("LOG_FORMAT", "pretty".to_owned()),
+            ("RUST_LIB_BACKTRACE", "0".to_owned()), // errors in a sentence; panics keep their backtrace
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
         secret::write_private(&file, &render(&variables))?;

@@ -57,7 +57,7 @@ pub fn run(options: Options) -> Result<()> {
     let environment = Environment::prepare(&home, &services)?;
 
     terminal::step("bringing the schema up to date");
-    migrate(&workspace, &bin_dir, &environment)?;
+    migrate(&workspace, &bin_dir, &environment, services.postgres.data_dir())?;
 
     terminal::step("starting the Procfile's processes");
     let fleet = Fleet::start(&workspace, &bin_dir, &environment)?;
@@ -93,7 +93,7 @@ fn build(workspace: &Workspace, release: bool) -> Result<std::path::PathBuf> {
     workspace.build(&arguments)
 }
 
-fn migrate(workspace: &Workspace, bin_dir: &Path, environment: &Environment) -> Result<()> {
+fn migrate(workspace: &Workspace, bin_dir: &Path, environment: &Environment, data_dir: &Path) -> Result<()> {
     let migration = Process::builder("millwork-api migrate", bin_dir.join("millwork-api"))
         .arg("migrate")
         .envs(environment.variables())
@@ -101,6 +101,11 @@ fn migrate(workspace: &Workspace, bin_dir: &Path, environment: &Environment) -> 
         .echo(Prefix::new("migrate", fleet::NAME_WIDTH, 5))
         .start()?;
     let status = migration.wait(MIGRATE_LIMIT)?;
-    ensure!(status.success(), migration.obituary(status));
+    ensure!(
+        status.success(),
+        "{}\nif an applied migration was edited, delete {} to begin with a new database",
+        migration.obituary(status),
+        data_dir.display()
+    );
     Ok(())
 }
