@@ -141,7 +141,7 @@ impl Shown {
         terminal::note(format!("data         {}", home.display()));
         terminal::note(format!("variables    {} (database, Redis, keys)", file.display()));
         terminal::note(format!("demo login   {email}  {password}"));
-        terminal::note(format!("demo token   {token}"));
-        terminal::note(format!("try          curl -H 'Authorization: Bearer {token}' {api_url}/api/v1/webhooks"));
+        terminal::note(format!("demo token   TOKEN={token}"));
+        terminal::note(format!("try          curl -H \"Authorization: Bearer $TOKEN\" {api_url}/api/v1/webhooks"));
     }
 }
