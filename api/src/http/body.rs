@@ -213,3 +213,53 @@ async fn drain(chunks: impl futures::Stream<Item = std::io::Result<Bytes>>) {
     });
     let _ = enough.try_for_each(|_| std::future::ready(Ok(()))).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+
+    use super::*;
+
+    fn headers() -> HeaderMap {
+        HeaderMap::from_iter([(header::CONTENT_TYPE, poem::http::HeaderValue::from_static("application/json"))])
+    }
+
+    fn chunks(chunks: &[&'static str]) -> RequestBody {
+        let chunks: Vec<_> = chunks.iter().map(|c| Ok::<_, std::io::Error>(Bytes::from_static(c.as_bytes()))).collect();
+        RequestBody::new(poem::Body::from_bytes_stream(stream::iter(chunks)))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_in_pieces_is_put_together() {
+        let raw = read(&headers(), &mut chunks(&["{\"a\"", "", ":1", "}"]), 10).await.unwrap();
+        assert_eq!(raw, "{\"a\":1}");
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_exact_however_the_body_comes() {
+        read(&headers(), &mut chunks(&["[1,", "2]"]), 5).await.unwrap();
+        let too_large = [&["[1,", "22]"][..], &["[1,22]"], &["[1,2]", " "]];
+        for pieces in too_large {
+            let error = read(&headers(), &mut chunks(pieces), 5).await.unwrap_err();
+            assert_eq!(error.code(), "body_too_large", "{pieces:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let never = stream::pending::<Result<Bytes, Infallible>>();
+        let never = never.map(|_| Ok::<_, std::io::Error>(Bytes::new()));
+        let mut body = RequestBody::new(poem::Body::from_bytes_stream(never));
+        let error = read(&headers(), &mut body, 5).await.unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (408, "body_too_slow"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_oversized_body_without_an_end_is_given_up() {
+        let endless = stream::repeat_with(|| Ok::<_, std::io::Error>(Bytes::from_static(&[b' '; 4_096])));
+        let mut body = RequestBody::new(poem::Body::from_bytes_stream(endless));
+        assert_eq!(read(&headers(), &mut body, 5).await.unwrap_err().code(), "body_too_large");
+    }
+}

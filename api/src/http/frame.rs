@@ -74,3 +74,78 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use millwork_shared::infra::clock::Clock;
+    use millwork_shared::infra::crypto::KeyRing;
+    use millwork_shared::infra::{db::Db, redis};
+    use millwork_shared::jobs::dispatch::Dispatcher;
+    use poem::endpoint::make;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::Parts;
+    use crate::config::{Registration, Settings};
+
+    /// An application whose stores are not there.
+    fn app() -> App {
+        let redis = redis::connect_lazy(&::redis::Client::open("redis://127.0.0.1:1/").unwrap()).unwrap();
+        let app = App::new(Parts {
+            db: Db::connect_lazy("postgres://127.0.0.1:1/none".parse().unwrap(), 1),
+            dispatcher: Dispatcher::new(redis.clone()),
+            redis,
+            keys: Arc::new(KeyRing::parse(&format!("a:{}", STANDARD.encode([1; 32]))).unwrap()),
+            clock: Clock::default(),
+            settings: Settings { public_url: "http://x.example".into(), registration: Registration::Open },
+        });
+        app.set_ready();
+        app
+    }
+
+    async fn problem(response: Response) -> Value {
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+        assert!(response.headers().contains_key(X_REQUEST_ID));
+        serde_json::from_str(&response.into_body().into_string().await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_does_not_tell_why() {
+        #[expect(clippy::panic, reason = "that is what is tried")]
+        let inner = make(|_| async {
+            if true { panic!("the secret is 7") } else { Ok::<_, poem::Error>(Response::default()) }
+        });
+        let response = Frame { app: app(), inner }.get_response(Request::default()).await;
+        assert_eq!(response.status(), 500);
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "internal");
+        assert!(!problem.to_string().contains("secret"), "{problem}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_end_is_given_up() {
+        let inner = make(|_| async { std::future::pending::<poem::Result<Response>>().await });
+        let response = Frame { app: app(), inner }.get_response(Request::default()).await;
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[header::RETRY_AFTER]),
+            (503, &"5".parse().unwrap())
+        );
+        assert_eq!(problem(response).await["code"], "unavailable");
+    }
+
+    #[tokio::test]
+    async fn a_bare_status_of_anything_below_is_a_problem() {
+        for (status, code) in [(400, "malformed"), (413, "body_too_large"), (418, "refused"), (502, "internal")] {
+            let inner = make(move |_| async move {
+                let status = StatusCode::from_u16(status).unwrap_or_default();
+                Ok::<_, poem::Error>(Response::builder().status(status).body("a bare text"))
+            });
+            let response = Frame { app: app(), inner }.get_response(Request::default()).await;
+            assert_eq!(problem(response).await["code"], code);
+        }
+    }
+}

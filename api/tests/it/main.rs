@@ -1,9 +1,12 @@
 //! The API over real HTTP, PostgreSQL and Redis.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
+
 mod api_keys;
 mod auth;
 mod health;
 mod idempotency;
 mod openapi;
 mod problems;
+mod process;
 mod support;

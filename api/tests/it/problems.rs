@@ -1,10 +1,7 @@
 //! Every failure is a problem document, the framework's own included.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Options, Reply, TestApp};
 
@@ -137,20 +134,6 @@ async fn a_request_keeps_its_id_if_it_is_well_formed_and_gets_one_otherwise() {
     let live = app.anonymous().get("//health/live").await;
     assert!(!live.header("x-request-id").is_empty());
     assert_eq!(live.header("x-content-type-options"), "nosniff");
-}
-
-#[tokio::test]
-async fn a_client_that_is_too_slow_or_breaks_off_does_not_hold_the_server() {
-    let app = TestApp::start().await;
-    let mut socket = tokio::net::TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
-    let head = "POST /api/v1/auth/refresh HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{";
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 4_096];
-    let read = tokio::time::timeout(Duration::from_secs(20), socket.read(&mut answer)).await;
-    let n = read.expect("an answer within the deadline").unwrap();
-    let answer = String::from_utf8_lossy(&answer[..n]);
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(answer.contains("\"code\":\"body_too_slow\""), "{answer}");
 }
 
 #[tokio::test]
