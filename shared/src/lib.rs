@@ -2,6 +2,8 @@
 
 /// Passwords, tokens, API keys: what proves who is calling.
 pub mod auth;
+/// What may be called from here: rules on addresses and URLs given by third parties.
+pub mod egress;
 /// The one domain error, mapped once to HTTP (api) and once to a retry decision (worker).
 pub mod error;
 /// What health checks ask the database.
