@@ -16,6 +16,8 @@ pub mod context;
 mod health;
 /// Partitions and retention.
 pub mod maintenance;
+/// The HTTP client for calls that third parties asked for.
+pub mod egress;
 /// Contents page: every feature's handlers.
 pub mod registry;
 /// Claim, run and complete: everything that handlers need not know.

@@ -1,4 +1,4 @@
-//! Real databases for tests, made in milliseconds from a migrated template.
+//! Real databases for tests, made in milliseconds from a migrated template, and real peers.
 
 use std::time::Duration;
 
@@ -8,6 +8,11 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
 use crate::infra::ids::TenantId;
+
+/// An HTTP server that answers by a script.
+pub mod receiver;
+
+pub use receiver::{HttpReceiver, Received, Reply};
 
 /// A database of its own, dropped at the end, whose clock can be moved.
 pub struct TestDb {

@@ -1,0 +1,5 @@
+//! The worker's handlers against a real database and real peers.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod egress;
