@@ -65,3 +65,5 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
 fn ended(result: anyhow::Result<Option<()>>) -> anyhow::Result<()> {
     result?.ok_or_else(|| anyhow::anyhow!("the worker panicked, see the log"))
 }
+/// Events on their way to endpoints.
+pub mod webhooks;
