@@ -10,6 +10,8 @@ pub mod error;
 pub mod health;
 /// First answers by `Idempotency-Key`.
 pub mod idempotency;
+/// Calls of a URL, made later.
+pub mod http_requests;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
 pub mod infra;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.

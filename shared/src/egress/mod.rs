@@ -12,8 +12,10 @@ use url::{Host, Url};
 use crate::infra::config::{Faults, parse};
 
 mod addresses;
+mod headers;
 
 pub use addresses::AllowedNets;
+pub use headers::{HEADERS_MAX, HEADERS_MAX_BYTES, header_fault, headers_faults};
 
 /// Longest URL, in bytes, before and after normalisation.
 pub const URL_MAX_BYTES: usize = 2048;

@@ -8,6 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{Job, Queue};
+use crate::egress::AllowedNets;
+use crate::http_requests::jobs::HttpRequest;
 
 /// Returns its payload. For trying things and for benchmarks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,7 +29,14 @@ pub struct ClientKind {
     pub timeout: Duration,
     /// None accepts any JSON.
     schema: Option<jsonschema::Validator>,
+    /// What the schema cannot say.
+    rules: Option<Rules>,
 }
+
+/// What is wrong with a payload: JSON pointer within it, and a sentence.
+pub type Fault = (String, String);
+
+type Rules = fn(&Value, &AllowedNets) -> Vec<Fault>;
 
 impl ClientKind {
     fn of<J: Job>(schema: Option<Value>) -> Self {
@@ -40,24 +49,39 @@ impl ClientKind {
             schema: schema.map(|s| {
                 jsonschema::options().should_validate_formats(true).build(&s).expect("a kind's schema compiles")
             }),
+            rules: None,
         }
     }
 
-    /// Every fault of `payload`, as (JSON pointer within it, sentence).
-    pub fn faults(&self, payload: &RawValue) -> Vec<(String, String)> {
+    fn with_rules(self, rules: Rules) -> Self {
+        Self { rules: Some(rules), ..self }
+    }
+
+    /// Every fault of `payload`. `nets` are the private networks that may be called all the same.
+    pub fn faults(&self, payload: &RawValue, nets: &AllowedNets) -> Vec<Fault> {
         let Some(schema) = &self.schema else { return Vec::new() };
-        match serde_json::from_str::<Value>(payload.get()) {
-            Ok(value) => schema
-                .iter_errors(&value)
-                .take(50)
-                .map(|e| (e.instance_path().to_string(), e.to_string().chars().take(300).collect()))
-                .collect(),
-            Err(e) => vec![(String::new(), e.to_string())],
+        let value = match serde_json::from_str::<Value>(payload.get()) {
+            Ok(value) => value,
+            Err(e) => return vec![(String::new(), e.to_string())],
+        };
+        let mut faults: Vec<Fault> = schema
+            .iter_errors(&value)
+            .take(50)
+            .map(|e| (e.instance_path().to_string(), e.to_string().chars().take(300).collect()))
+            .collect();
+        if let Some(rules) = self.rules {
+            faults.extend(rules(&value, nets));
         }
+        faults
     }
 }
 
-static KINDS: LazyLock<Vec<ClientKind>> = LazyLock::new(|| vec![ClientKind::of::<Echo>(None)]);
+static KINDS: LazyLock<Vec<ClientKind>> = LazyLock::new(|| {
+    vec![
+        ClientKind::of::<Echo>(None),
+        ClientKind::of::<HttpRequest>(Some(HttpRequest::schema())).with_rules(HttpRequest::rules),
+    ]
+});
 
 /// The kind of that name, if clients may submit it.
 pub fn find(name: &str) -> Option<&'static ClientKind> {
