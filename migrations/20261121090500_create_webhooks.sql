@@ -43,7 +43,7 @@ create table events (
     id          uuid not null, -- also the `webhook-id` of its deliveries
     type        text not null,
     payload     text not null, -- JSON as the client sent it
-    created_at  timestamptz not null,
+    created_at  timestamptz not null, -- the id may be the client's, and up to a day off
     request_id  text,
     traceparent text,
     primary key (tenant_id, id)
@@ -52,7 +52,8 @@ create table events_default partition of events default;
 call isolate_tenant('events');
 grant select, insert on events to millwork_tenant, millwork_system;
 
--- An event on its way to one webhook. Its id is that of the job that carries it, so its attempts are the job's.
+-- An event on its way to one webhook. Its id is that of the job that carries it, so its attempts are the job's, and its
+-- time of creation is the id's own.
 -- No foreign key to events or jobs: those leave by partition, which a key pointing at them would forbid.
 create table webhook_deliveries (
     tenant_id  uuid not null,
@@ -60,11 +61,11 @@ create table webhook_deliveries (
     webhook_id uuid not null,
     event_id   uuid not null,
     event_type text not null,
-    created_at timestamptz not null,
     primary key (tenant_id, id),
     constraint webhook_deliveries_webhook foreign key (tenant_id, webhook_id) references webhooks (tenant_id, id)
 ) partition by range (id);
 create table webhook_deliveries_default partition of webhook_deliveries default;
 create index webhook_deliveries_webhook on webhook_deliveries (tenant_id, webhook_id, id);
+create index webhook_deliveries_event on webhook_deliveries (tenant_id, event_id);
 call isolate_tenant('webhook_deliveries');
 grant select, insert on webhook_deliveries to millwork_tenant, millwork_system;

@@ -10,6 +10,8 @@ pub mod error;
 pub mod health;
 /// First answers by `Idempotency-Key`.
 pub mod idempotency;
+/// Events that tenants publish, and their types.
+pub mod events;
 /// Calls of a URL, made later.
 pub mod http_requests;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
@@ -24,5 +26,7 @@ pub mod tenants;
 #[cfg(feature = "testing")]
 #[expect(clippy::expect_used, reason = "a test that cannot be set up should say why and stop")]
 pub mod testing;
+/// Endpoints that want events, and the deliveries to them.
+pub mod webhooks;
 
 pub use error::{Error, Result};

@@ -115,6 +115,19 @@ impl State {
         }
     }
 
+    /// From the ledger's columns: how it ended, whether it runs, whether its time has come, the attempts behind it.
+    pub fn of(ended: Option<&str>, running: Option<bool>, due: bool, attempt: i16) -> Self {
+        match (ended, running) {
+            (Some("succeeded"), _) => Self::Succeeded,
+            (Some("cancelled"), _) => Self::Cancelled,
+            (Some(_), _) | (None, None) => Self::Failed,
+            (None, Some(true)) => Self::Running,
+            (None, Some(false)) if due => Self::Queued,
+            (None, Some(false)) if attempt > 0 => Self::Retrying,
+            (None, Some(false)) => Self::Scheduled,
+        }
+    }
+
     pub const fn is_end(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
     }

@@ -35,19 +35,7 @@ pub struct JobRow {
 
 impl JobRow {
     pub fn state(&self) -> State {
-        state(self.ended.as_deref(), self.running, self.due, self.attempt)
-    }
-}
-
-fn state(ended: Option<&str>, running: Option<bool>, due: bool, attempt: i16) -> State {
-    match (ended, running) {
-        (Some("succeeded"), _) => State::Succeeded,
-        (Some("cancelled"), _) => State::Cancelled,
-        (Some(_), _) | (None, None) => State::Failed,
-        (None, Some(true)) => State::Running,
-        (None, Some(false)) if due => State::Queued,
-        (None, Some(false)) if attempt > 0 => State::Retrying,
-        (None, Some(false)) => State::Scheduled,
+        State::of(self.ended.as_deref(), self.running, self.due, self.attempt)
     }
 }
 
@@ -175,7 +163,7 @@ pub struct StateRow {
 
 impl StateRow {
     pub fn state(&self) -> State {
-        state(self.ended.as_deref(), self.running, self.due, self.attempt)
+        State::of(self.ended.as_deref(), self.running, self.due, self.attempt)
     }
 }
 

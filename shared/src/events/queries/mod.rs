@@ -1,0 +1,11 @@
+//! Every statement on the tables of events.
+
+mod publish;
+mod read;
+mod types;
+
+pub use publish::{
+    NewDelivery, NewEvent, Published, Route, Topic, insert_deliveries, insert_events, list_published, list_routes,
+};
+pub use read::{EventRow, Filter, find, get, list, list_deliveries_of};
+pub use types::{EventTypeRow, TypeChange, delete_type, find_type, get_type, insert_type, list_types, update_type};

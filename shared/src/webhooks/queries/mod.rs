@@ -1,0 +1,11 @@
+//! Every statement on the tables of webhooks.
+
+mod deliveries;
+mod endpoints;
+mod outgoing;
+
+pub use deliveries::{DeliveryRow, Filter, get_delivery, list_deliveries};
+pub use endpoints::{
+    Change, NewWebhook, SealedSecret, WebhookRow, delete, disable, find, get, get_secret, insert, list, update,
+};
+pub use outgoing::{Outgoing, OutgoingKey, Sender, list_outgoing};
