@@ -7,6 +7,9 @@ use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{Db, SystemDb};
 
+use crate::egress::Egress;
+use crate::webhooks::Deliveries;
+
 /// Made once at start, shared by all handlers.
 pub struct Context {
     pub db: Db,
@@ -16,4 +19,7 @@ pub struct Context {
     pub clock: Clock,
     /// How long finished jobs, events and deliveries are kept.
     pub retention: Duration,
+    /// Calls third parties.
+    pub egress: Egress,
+    pub deliveries: Deliveries,
 }

@@ -18,6 +18,8 @@ mod health;
 pub mod maintenance;
 /// The HTTP client for calls that third parties asked for.
 pub mod egress;
+/// Calls of a URL, made later.
+pub mod http_requests;
 /// Contents page: every feature's handlers.
 pub mod registry;
 /// Claim, run and complete: everything that handlers need not know.

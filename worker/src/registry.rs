@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::maintenance;
+use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
+use crate::webhooks::deliver::deliver;
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
-    Registry::over(context)
-        .with(echo::echo)
-        .with(maintenance::roll_partitions)
-        .with(maintenance::delete_expired)
-        .with(maintenance::clean_up)
+    Registry::over(context).with(echo::echo).with(maintenance::roll_partitions).with(maintenance::delete_expired)
+    Registry::over(context).with(echo::echo).with(call).with(deliver)
 }

@@ -1,5 +1,7 @@
 //! Endpoints that want a tenant's events, and the deliveries to them.
 
+use std::collections::BTreeMap;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -47,7 +49,7 @@ pub struct AttemptDetail {
     pub latency_ms: u64,
     /// Of the answer, bounded.
     #[serde(default)]
-    pub headers: Vec<(String, String)>,
+    pub headers: BTreeMap<String, String>,
     /// The first [`BODY_KEPT_BYTES`] of the answer's body, as text.
     pub body: Option<String>,
     /// Why the attempt did not succeed: `http_status`, or what kept it from an answer (`timeout`, `dns` …).

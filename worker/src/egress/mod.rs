@@ -2,6 +2,7 @@
 //!
 //! It connects only to addresses that were checked, follows nothing, remembers nothing, and ends at its deadline.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,9 +13,11 @@ use tokio::time::{Instant, timeout_at};
 
 mod failure;
 mod resolver;
+mod retry_after;
 
 pub use failure::{Failure, FailureClass};
 pub use resolver::{Lookup, system_lookup};
+pub use retry_after::retry_after;
 
 /// Bytes of an answer's body that are read; the rest is left with the sender.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -71,6 +74,15 @@ impl Answer {
     /// The first value of the header `name`, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The headers by name; several values of one name are joined as HTTP allows.
+    pub fn header_map(&self) -> BTreeMap<String, String> {
+        let mut map = BTreeMap::<String, String>::new();
+        for (name, value) in &self.headers {
+            map.entry(name.clone()).and_modify(|known| *known = format!("{known}, {value}")).or_insert(value.clone());
+        }
+        map
     }
 
     /// The first `max` bytes of the body as text, cut at a character; bytes that are not UTF-8 are replaced.

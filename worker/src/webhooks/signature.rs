@@ -19,7 +19,7 @@ const ASYMMETRIC_PREFIX: &str = "whsk_";
 /// A secret that signs.
 pub enum SigningKey {
     /// `v1`: HMAC-SHA256 under a `whsec_` secret, which the receiver has too.
-    Symmetric(hmac::Key),
+    Symmetric(Box<hmac::Key>),
     /// `v1a`: Ed25519 under a `whsk_` secret, of which the receiver has the public half.
     Asymmetric(Ed25519KeyPair),
 }
@@ -43,7 +43,7 @@ impl SigningKey {
             if !SYMMETRIC_KEY_BYTES.contains(&key.len()) {
                 return Err(SecretFault::Key);
             }
-            return Ok(Self::Symmetric(hmac::Key::new(hmac::HMAC_SHA256, &key)));
+            return Ok(Self::Symmetric(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &key))));
         }
         let key = decode(secret.strip_prefix(ASYMMETRIC_PREFIX).ok_or(SecretFault::Prefix)?)?;
         let (seed, public) = key.split_at_checked(32).ok_or(SecretFault::Key)?;

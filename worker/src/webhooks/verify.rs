@@ -12,7 +12,7 @@ const TOLERANCE_S: u64 = 300;
 
 /// What a receiver holds: the shared secret, or the sender's public key.
 pub enum VerifyingKey {
-    Symmetric(hmac::Key),
+    Symmetric(Box<hmac::Key>),
     Asymmetric(UnparsedPublicKey<Vec<u8>>),
 }
 
@@ -33,7 +33,7 @@ impl VerifyingKey {
             let key = decode(text)?;
             let fits = SYMMETRIC_KEY_BYTES.contains(&key.len());
             return if fits {
-                Ok(Self::Symmetric(hmac::Key::new(hmac::HMAC_SHA256, &key)))
+                Ok(Self::Symmetric(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &key))))
             } else {
                 Err(SecretFault::Key)
             };
