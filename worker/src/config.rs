@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::config::{Faults, KeyRingArgs, StoreArgs, Stores, listen_addr, parse};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::telemetry::LogConfig;
 use millwork_shared::jobs::Queue;
 
 use crate::runtime::Settings;
+use crate::webhooks::{self, WebhookArgs};
 
 /// Does the jobs of Millwork.
 #[derive(Debug, Parser)]
@@ -23,6 +25,10 @@ struct Cli {
     keys: KeyRingArgs,
     #[command(flatten)]
     log: LogConfig,
+    #[command(flatten)]
+    webhooks: WebhookArgs,
+    #[command(flatten)]
+    egress: EgressArgs,
     /// Where /health and /metrics are served [default: 127.0.0.1:8081]
     #[arg(long, env = "WORKER_ADDR")]
     worker_addr: Option<String>,
@@ -47,6 +53,8 @@ pub struct Config {
     pub log: LogConfig,
     pub addr: SocketAddr,
     pub settings: Settings,
+    pub webhooks: webhooks::Settings,
+    pub nets: AllowedNets,
     pub retention: Duration,
 }
 
@@ -70,13 +78,16 @@ impl Config {
         };
         let grace_s = faults.optional("SHUTDOWN_GRACE_S", &cli.shutdown_grace_s, parse::<u64>).unwrap_or(25);
         let days = faults.optional("RETENTION_DAYS", &cli.retention_days, retention_days).unwrap_or(30);
-        let (Some(stores), Some(keys), Some(addr)) = (stores, keys, addr) else {
+        let webhooks = cli.webhooks.read(&mut faults);
+        let nets = cli.egress.read(&mut faults);
+        let (Some(stores), Some(keys), Some(addr), Some(webhooks)) = (stores, keys, addr, webhooks) else {
             faults.finish()?;
             anyhow::bail!("the configuration is not usable");
         };
         faults.finish()?;
         let settings = Settings { queues, grace: Duration::from_secs(grace_s), ..Settings::default() };
-        Ok(Self { stores, keys, log: cli.log, addr, settings, retention: Duration::from_secs(days * 86_400) })
+        let retention = Duration::from_secs(days * 86_400);
+        Ok(Self { stores, keys, log: cli.log, addr, settings, webhooks, nets, retention })
     }
 }
 

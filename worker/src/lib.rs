@@ -12,18 +12,20 @@ use tokio_util::sync::CancellationToken;
 pub mod config;
 /// What handlers may use.
 pub mod context;
-/// `/health/*`.
-mod health;
-/// Partitions and retention.
-pub mod maintenance;
 /// The HTTP client for calls that third parties asked for.
 pub mod egress;
+/// `/health/*`.
+mod health;
 /// Calls of a URL, made later.
 pub mod http_requests;
+/// Partitions and retention.
+pub mod maintenance;
 /// Contents page: every feature's handlers.
 pub mod registry;
 /// Claim, run and complete: everything that handlers need not know.
 pub mod runtime;
+/// Events on their way to endpoints.
+pub mod webhooks;
 
 /// Runs the worker process until `stop`.
 ///
@@ -44,6 +46,8 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
         keys: config.keys,
         clock: Clock::default(),
         retention: config.retention,
+        egress: egress::Egress::new(config.nets)?,
+        deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system()),
     };
     let runtime = runtime::Runtime {
         settings: config.settings,
@@ -67,5 +71,3 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
 fn ended(result: anyhow::Result<Option<()>>) -> anyhow::Result<()> {
     result?.ok_or_else(|| anyhow::anyhow!("the worker panicked, see the log"))
 }
-/// Events on their way to endpoints.
-pub mod webhooks;

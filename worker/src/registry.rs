@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::maintenance;
 use crate::http_requests::call::call;
+use crate::maintenance;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
-    Registry::over(context).with(echo::echo).with(maintenance::roll_partitions).with(maintenance::delete_expired)
-    Registry::over(context).with(echo::echo).with(call).with(deliver)
+    Registry::over(context)
+        .with(echo::echo)
+        .with(maintenance::roll_partitions)
+        .with(maintenance::delete_expired)
+        .with(call)
+        .with(deliver)
 }

@@ -17,10 +17,8 @@ mod lease;
 mod run;
 mod slots;
 mod stats;
-use std::collections::HashMap;
-use std::future::Future;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+#[cfg(feature = "testing")]
+mod testing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,12 +42,6 @@ pub use run::Run;
 
 use self::backend::LedgerBackend;
 use self::slots::Slots;
-pub mod echo;
-#[cfg(feature = "testing")]
-mod testing;
-
-/// What a handler keeps of its deadline to say what happened.
-const MARGIN: Duration = Duration::from_millis(250);
 
 /// How a worker process works.
 #[derive(Debug, Clone)]
@@ -70,16 +62,6 @@ impl Default for Settings {
             grace: Duration::from_secs(25),
             lease: Duration::from_secs(15),
             heartbeat: Duration::from_secs(5),
-impl Run {
-    /// When a call of somebody else must have ended, so that its handler can still say how.
-    pub fn network_deadline(&self) -> Instant {
-        self.deadline.checked_sub(MARGIN).unwrap_or(self.deadline)
-    }
-
-    /// Notes what this attempt met (an answer's status and latency, say), kept with the attempt whatever its outcome.
-    pub fn attempt_detail(&self, detail: &impl Serialize) {
-        if let (Ok(json), Ok(mut slot)) = (serde_json::value::to_raw_value(detail), self.detail.lock()) {
-            *slot = Some(json);
         }
     }
 }

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// What a handler keeps of its time to say what happened.
+const MARGIN: Duration = Duration::from_millis(250);
+
 /// One attempt at a job, as its handler sees it.
 #[derive(Debug)]
 pub struct Run {
@@ -24,10 +27,15 @@ pub struct Run {
     /// Cancelled when someone asked for the job's cancellation. A handler that ignores it is dropped a moment later.
     pub cancelled: CancellationToken,
     pub cause: Cause,
-    detail: Mutex<Option<Box<RawValue>>>,
+    pub(super) detail: Mutex<Option<Box<RawValue>>>,
 }
 
 impl Run {
+    /// When a call of somebody else must have ended, so that the handler can still say how.
+    pub fn network_deadline(&self) -> Instant {
+        self.deadline.checked_sub(MARGIN).unwrap_or(self.deadline)
+    }
+
     /// Notes what this attempt met (an answer's status and latency, say), kept with the attempt whatever its outcome.
     pub fn attempt_detail(&self, detail: &impl Serialize) {
         if let (Ok(json), Ok(mut slot)) = (serde_json::value::to_raw_value(detail), self.detail.lock()) {

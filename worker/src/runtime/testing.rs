@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::Run;
+use super::run::Run;
 
 impl Run {
     /// The first attempt at a job of `tenant`, with half a minute to go.

@@ -59,7 +59,7 @@ async fn serve(system: SystemDb, mut queue: mpsc::Receiver<Request>) {
 }
 
 async fn read(system: &SystemDb, keys: &[OutgoingKey]) -> Result<Vec<Outgoing>> {
-    let mut tx = system.system().await?;
+    let mut tx = system.system_relaxed().await?;
     let found = queries::list_outgoing(&mut tx, keys).await?;
     tx.commit().await?;
     Ok(found)
