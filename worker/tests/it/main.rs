@@ -3,3 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod egress;
+mod http_requests;
+mod support;
+mod webhooks;

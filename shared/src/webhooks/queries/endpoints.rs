@@ -1,5 +1,7 @@
 //! Endpoints of a tenant. A deleted one stays for its deliveries' sake and is absent to everyone else.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
@@ -189,4 +191,24 @@ pub async fn get_secret(tx: &mut TenantTx, id: WebhookId) -> Result<SealedSecret
     .fetch_optional(&mut **tx)
     .await?
     .ok_or(Error::NotFound("webhook"))
+}
+
+/// Replaces the secret; the one it had signs too for `grace`, whatever older one there was no longer does.
+///
+/// # Errors
+/// [`Error::NotFound`]
+pub async fn rotate_secret(tx: &mut TenantTx, id: WebhookId, sealed: &[u8], grace: Duration) -> Result<()> {
+    let rotated = sqlx::query(
+        r#"update webhooks
+              set sealed_old_secret = sealed_secret, old_secret_until = ledger_now() + $4 * interval '1 ms',
+                  sealed_secret = $3, updated_at = ledger_now(), version = version + 1
+            where deleted_at is null and tenant_id = $1 and id = $2"#,
+    )
+    .bind(tx.tenant())
+    .bind(id)
+    .bind(sealed)
+    .bind(i64::try_from(grace.as_millis()).unwrap_or(i64::MAX))
+    .execute(&mut **tx)
+    .await?;
+    if rotated.rows_affected() == 0 { Err(Error::NotFound("webhook")) } else { Ok(()) }
 }

@@ -6,6 +6,7 @@ mod outgoing;
 
 pub use deliveries::{DeliveryRow, Filter, get_delivery, list_deliveries};
 pub use endpoints::{
-    Change, NewWebhook, SealedSecret, WebhookRow, delete, disable, find, get, get_secret, insert, list, update,
+    Change, NewWebhook, SealedSecret, WebhookRow, delete, disable, find, get, get_secret, insert, list, rotate_secret,
+    update,
 };
 pub use outgoing::{Outgoing, OutgoingKey, Sender, list_outgoing};
