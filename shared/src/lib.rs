@@ -6,14 +6,14 @@ pub mod auth;
 pub mod egress;
 /// The one domain error, mapped once to HTTP (api) and once to a retry decision (worker).
 pub mod error;
-/// What health checks ask the database.
-pub mod health;
-/// First answers by `Idempotency-Key`.
-pub mod idempotency;
 /// Events that tenants publish, and their types.
 pub mod events;
+/// What health checks ask the database.
+pub mod health;
 /// Calls of a URL, made later.
 pub mod http_requests;
+/// First answers by `Idempotency-Key`.
+pub mod idempotency;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
 pub mod infra;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.

@@ -157,7 +157,10 @@ pub struct Published {
     pub tenant: TenantId,
     pub id: EventId,
     pub event_type: String,
+    /// JSON text.
+    pub payload: String,
     pub created_at: DateTime<Utc>,
+    pub request_id: Option<String>,
     /// Delivery and endpoint.
     pub deliveries: Vec<(DeliveryId, WebhookId)>,
 }
@@ -170,13 +173,15 @@ pub async fn list_published(conn: &mut PgConnection, ids: &[(TenantId, EventId)]
         id: EventId,
         #[sqlx(rename = "type")]
         event_type: String,
+        payload: String,
         created_at: DateTime<Utc>,
+        request_id: Option<String>,
         deliveries: Vec<DeliveryId>,
         webhooks: Vec<WebhookId>,
     }
     let (tenants, ids): (Vec<_>, Vec<_>) = ids.iter().copied().unzip();
     let rows: Vec<Row> = sqlx::query_as(
-        r#"select e.tenant_id, e.id, e.type, e.created_at, d.deliveries, d.webhooks
+        r#"select e.tenant_id, e.id, e.type, e.payload, e.created_at, e.request_id, d.deliveries, d.webhooks
              from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
              join events e on e.tenant_id = u.tenant_id and e.id = u.id
              cross join lateral (
@@ -194,7 +199,9 @@ pub async fn list_published(conn: &mut PgConnection, ids: &[(TenantId, EventId)]
         tenant: row.tenant_id,
         id: row.id,
         event_type: row.event_type,
+        payload: row.payload,
         created_at: row.created_at,
+        request_id: row.request_id,
         deliveries: row.deliveries.into_iter().zip(row.webhooks).collect(),
     };
     Ok(rows.into_iter().map(published).collect())

@@ -67,6 +67,22 @@ pub async fn get_type(tx: &mut TenantTx, name: &str) -> Result<EventTypeRow> {
     find_type(tx, name).await?.ok_or(Error::NotFound("event type"))
 }
 
+/// The type, held until the transaction ends, so that its version is still true when it is changed.
+///
+/// # Errors
+/// [`Error::NotFound`]
+pub async fn lock_type(tx: &mut TenantTx, name: &str) -> Result<EventTypeRow> {
+    sqlx::query_as(
+        r#"select id, name, description, schema, created_at, version from event_types
+            where tenant_id = $1 and name = $2 for update"#,
+    )
+    .bind(tx.tenant())
+    .bind(name)
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound("event type"))
+}
+
 /// A page of types, newest first.
 pub async fn list_types(tx: &mut TenantTx, before: Option<EventTypeId>, limit: i64) -> Result<Vec<EventTypeRow>> {
     Ok(sqlx::query_as(
@@ -89,29 +105,27 @@ pub struct TypeChange {
     pub schema: Option<Option<String>>,
 }
 
-/// Changes the type if it still has `version`; None when it has another one or is absent.
-pub async fn update_type(
-    tx: &mut TenantTx,
-    name: &str,
-    version: i32,
-    change: &TypeChange,
-) -> Result<Option<EventTypeRow>> {
-    Ok(sqlx::query_as(
+/// Changes the type.
+///
+/// # Errors
+/// [`Error::NotFound`]
+pub async fn update_type(tx: &mut TenantTx, name: &str, change: &TypeChange) -> Result<EventTypeRow> {
+    sqlx::query_as(
         r#"update event_types
-              set description = coalesce($4, description),
-                  schema = case when $5 then $6 else schema end,
+              set description = coalesce($3, description),
+                  schema = case when $4 then $5 else schema end,
                   version = version + 1
-            where tenant_id = $1 and name = $2 and version = $3
+            where tenant_id = $1 and name = $2
            returning id, name, description, schema, created_at, version"#,
     )
     .bind(tx.tenant())
     .bind(name)
-    .bind(version)
     .bind(&change.description)
     .bind(change.schema.is_some())
     .bind(change.schema.clone().flatten())
     .fetch_optional(&mut **tx)
-    .await?)
+    .await?
+    .ok_or(Error::NotFound("event type"))
 }
 
 /// # Errors

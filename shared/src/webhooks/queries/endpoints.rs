@@ -81,6 +81,17 @@ pub async fn get(tx: &mut TenantTx, id: WebhookId) -> Result<WebhookRow> {
     find(tx, id).await?.ok_or(Error::NotFound("webhook"))
 }
 
+/// The endpoint, held until the transaction ends, so that its version is still true when it is changed.
+///
+/// # Errors
+/// [`Error::NotFound`]
+pub async fn lock(tx: &mut TenantTx, id: WebhookId) -> Result<WebhookRow> {
+    let mut query = QueryBuilder::<Postgres>::new("select ");
+    query.push(COLUMNS).push(" from webhooks where deleted_at is null and tenant_id = ").push_bind(tx.tenant());
+    query.push(" and id = ").push_bind(id).push(" for no key update");
+    query.build_query_as().fetch_optional(&mut **tx).await?.ok_or(Error::NotFound("webhook"))
+}
+
 /// A page of endpoints, newest first.
 pub async fn list(tx: &mut TenantTx, before: Option<WebhookId>, limit: i64) -> Result<Vec<WebhookRow>> {
     let mut query = QueryBuilder::<Postgres>::new("select ");
@@ -105,8 +116,11 @@ pub struct Change {
     pub metadata: Option<Option<String>>,
 }
 
-/// Changes the endpoint if it still has `version`; None when it has another one or is absent.
-pub async fn update(tx: &mut TenantTx, id: WebhookId, version: i32, change: &Change) -> Result<Option<WebhookRow>> {
+/// Changes the endpoint.
+///
+/// # Errors
+/// [`Error::NotFound`]
+pub async fn update(tx: &mut TenantTx, id: WebhookId, change: &Change) -> Result<WebhookRow> {
     let mut query =
         QueryBuilder::<Postgres>::new("update webhooks set version = version + 1, updated_at = ledger_now()");
     if let Some(url) = &change.url {
@@ -133,9 +147,8 @@ pub async fn update(tx: &mut TenantTx, id: WebhookId, version: i32, change: &Cha
         query.push(", metadata = ").push_bind(metadata);
     }
     query.push(" where deleted_at is null and tenant_id = ").push_bind(tx.tenant());
-    query.push(" and id = ").push_bind(id).push(" and version = ").push_bind(version);
-    query.push(" returning ").push(COLUMNS);
-    Ok(query.build_query_as().fetch_optional(&mut **tx).await?)
+    query.push(" and id = ").push_bind(id).push(" returning ").push(COLUMNS);
+    query.build_query_as().fetch_optional(&mut **tx).await?.ok_or(Error::NotFound("webhook"))
 }
 
 /// Deletes the endpoint. What waits for it fails when its time comes.
