@@ -15,6 +15,8 @@ use poem::Request;
 use crate::auth::cache::TokenCache;
 use crate::auth::signing::Signing;
 use crate::config::Settings;
+use crate::events::publish::Publisher;
+use crate::events::schemas::Schemas;
 use crate::http::ApiError;
 use crate::jobs::intake::Intake;
 use crate::jobs::watch::JobWatch;
@@ -32,12 +34,15 @@ pub struct State {
     pub settings: Settings,
     /// Recently checked tokens.
     pub tokens: TokenCache,
-    pub dispatcher: Dispatcher,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
     pub signing: Signing,
+    /// Stores events.
+    pub publisher: Publisher,
+    /// Schemas of event types.
+    pub schemas: Schemas,
     ready: AtomicBool,
 }
 
@@ -52,16 +57,20 @@ pub struct Parts {
 }
 
 impl App {
+    /// Also starts the writers, and so must be called within the runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
+        let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         Self(Arc::new(State {
             db,
             redis,
             dispatcher,
             intake,
             watch,
+            publisher,
+            schemas: Schemas::default(),
             tokens: TokenCache::new(clock.clone()),
             clock,
             keys,

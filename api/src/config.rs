@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, StoreArgs};
 use millwork_shared::infra::telemetry::LogConfig;
@@ -40,6 +41,8 @@ pub enum Command {
 pub struct ServeArgs {
     #[command(flatten)]
     keys: KeyRingArgs,
+    #[command(flatten)]
+    egress: EgressArgs,
     /// Listen address [default: 127.0.0.1:8080]
     #[arg(long, env = "API_ADDR")]
     api_addr: Option<String>,
@@ -60,6 +63,8 @@ pub struct Settings {
     /// Without a slash at the end.
     pub public_url: String,
     pub registration: Registration,
+    /// Private networks that webhooks and calls may reach all the same; the worker must be told too.
+    pub nets: AllowedNets,
 }
 
 impl Settings {
@@ -111,6 +116,7 @@ impl Cli {
         let addr = config::listen_addr("API_ADDR", &args.api_addr, "127.0.0.1:8080", &mut faults);
         let public_url = faults.optional("PUBLIC_URL", &args.public_url, public_url);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
+        let nets = args.egress.read(&mut faults);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         faults.finish()?;
         let (Some(stores), Some(keys), Some(addr)) = (stores, keys, addr) else {
@@ -119,6 +125,7 @@ impl Cli {
         let settings = Settings {
             public_url: public_url.unwrap_or_else(|| format!("http://{addr}")),
             registration: registration.unwrap_or(Registration::Open),
+            nets,
         };
         let app = App::new(Parts {
             db: stores.db,
@@ -171,11 +178,20 @@ mod tests {
             "x",
             "--shutdown-grace-s",
             "x",
+            "--egress-allow-cidrs",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
-        for name in
-            ["DATABASE_URL", "REDIS_URL", "MASTER_KEYS", "API_ADDR", "PUBLIC_URL", "REGISTRATION", "SHUTDOWN_GRACE_S"]
-        {
+        for name in [
+            "DATABASE_URL",
+            "REDIS_URL",
+            "MASTER_KEYS",
+            "API_ADDR",
+            "PUBLIC_URL",
+            "REGISTRATION",
+            "SHUTDOWN_GRACE_S",
+            "EGRESS_ALLOW_CIDRS",
+        ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }
     }

@@ -7,6 +7,8 @@ mod app;
 pub mod auth;
 /// Flags and environment.
 pub mod config;
+/// Events and their types.
+pub mod events;
 /// Whether this process, and what it depends on, can serve.
 pub mod health;
 /// The plumbing under every endpoint.
@@ -19,6 +21,8 @@ pub mod queues;
 pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
+/// Endpoints that want events, and the deliveries to them.
+pub mod webhooks;
 
 /// Live worker processes.
 pub mod workers;

@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{api_keys, auth, health, jobs, queues, workers};
+use crate::{api_keys, auth, events, health, jobs, queues, webhooks, workers};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -26,7 +26,16 @@ pub enum Tag {
 
 /// Every `…Api`.
 fn apis() -> impl OpenApi {
-    (auth::AuthApi, api_keys::ApiKeysApi, jobs::JobsApi, queues::QueuesApi, workers::WorkersApi)
+    (
+        auth::AuthApi,
+        api_keys::ApiKeysApi,
+        jobs::JobsApi,
+        queues::QueuesApi,
+        workers::WorkersApi,
+        events::EventsApi,
+        webhooks::WebhooksApi,
+        webhooks::deliveries::DeliveriesApi,
+    )
 }
 
 /// The whole application over one address.

@@ -55,6 +55,10 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
     pub fn from_rendered(rendered: Rendered) -> Self {
         Self { rendered, of: PhantomData }
     }
+
+    pub fn into_rendered(self) -> Rendered {
+        self.rendered
+    }
 }
 
 impl<T: Serialize, const STATUS: u16> Answer<T, STATUS> {

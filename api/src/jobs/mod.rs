@@ -62,7 +62,7 @@ impl JobsApi {
     ) -> Result<Accepted<Job>> {
         caller.require(Permission::JobsSubmit)?;
         let (request, raw) = body.into_parts();
-        let job = submit::job(request, caller.tenant, app.clock.now(), &info.cause(), "")
+        let job = submit::job(request, caller.tenant, app.clock.now(), &info.cause(), &app.settings.nets, "")
             .map_err(|faults| with_schema_faults(&raw, faults))?;
         let answer = Accepted::at(&Job::from(&job), app.url(&format!("/api/v1/jobs/{}", job.id)))?;
 
@@ -103,7 +103,7 @@ impl JobsApi {
         let (body_hash, cause, now) = (body.hash(), info.cause(), app.clock.now());
         let (mut jobs, mut faults) = (Vec::new(), Vec::new());
         for (n, request) in body.into_inner().jobs.into_iter().enumerate() {
-            match submit::job(request, caller.tenant, now, &cause, &format!("/jobs/{n}")) {
+            match submit::job(request, caller.tenant, now, &cause, &app.settings.nets, &format!("/jobs/{n}")) {
                 Ok(job) => jobs.push(job),
                 Err(more) => faults.extend(more.into_iter().take(50usize.saturating_sub(faults.len()))),
             }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::jobs::{Cause, Due, NewJob, Priority, Queue, Unique, kinds};
 
@@ -20,9 +21,10 @@ pub fn job(
     tenant: TenantId,
     now: DateTime<Utc>,
     cause: &Cause,
+    nets: &AllowedNets,
     base: &str,
 ) -> Result<NewJob, Vec<Fault>> {
-    let faults = faults(&request, now, base);
+    let faults = faults(&request, now, nets, base);
     let kind = match kinds::find(&request.kind) {
         Some(kind) if faults.is_empty() => kind,
         _ => return Err(faults),
@@ -50,7 +52,7 @@ pub fn job(
     })
 }
 
-fn faults(request: &JobRequest, now: DateTime<Utc>, base: &str) -> Vec<Fault> {
+fn faults(request: &JobRequest, now: DateTime<Utc>, nets: &AllowedNets, base: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault =
         |field: &str, code, detail: String| faults.push(Fault::new(format!("{base}/{field}"), code, detail));
@@ -103,7 +105,7 @@ fn faults(request: &JobRequest, now: DateTime<Utc>, base: &str) -> Vec<Fault> {
             fault("kind", "unknown", format!("`{}` is not a kind; the kinds are {known}", short(&request.kind)));
         }
         Some(kind) => {
-            for (pointer, detail) in kind.faults(&request.payload.0) {
+            for (pointer, detail) in kind.faults(&request.payload.0, nets) {
                 fault(&format!("payload{pointer}"), "invalid", detail);
             }
         }
