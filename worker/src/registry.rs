@@ -14,6 +14,7 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(echo::echo)
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
+        .with(maintenance::clean_up)
         .with(call)
         .with(deliver)
 }
