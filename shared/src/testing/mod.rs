@@ -81,16 +81,6 @@ impl TestDb {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.db.pool()).await.expect("the clock can be moved");
     }
 
-    /// A tenant without members.
-    pub async fn tenant(&self) -> TenantId {
-        let id = TenantId::generate();
-        let mut tx = self.db.identity().await.expect("the database answers");
-        let insert = sqlx::query("insert into tenants (id, name) values ($1, 'Acme')").bind(id);
-        insert.execute(&mut *tx).await.expect("the tenant can be stored");
-        tx.commit().await.expect("commit");
-        id
-    }
-
     /// A pool of the owner's role, for looking behind the doors.
     pub async fn owner(&self) -> PgPool {
         PgPoolOptions::new().connect_with(self.admin.clone().database(&self.name)).await.expect("the database answers")
