@@ -6,6 +6,7 @@ use millwork_shared::events::queries::{self, Filter, Topic, TypeChange};
 use millwork_shared::events::{PAYLOAD_MAX_BYTES, id_fault, is_type_name};
 use millwork_shared::infra::ids::{EventId, EventTypeId};
 use millwork_shared::tenants::Permission;
+use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 use crate::App;
 use crate::http::{
     Accepted, Answer, ApiError, Begun, Body, Caller, Created, Fault, Idempotency, IfMatch, List, NoContent, Page,
-    RequestInfo, Result, Time,
+    QuickBody, RequestInfo, Result, Time, body,
 };
 use crate::routes::Tag;
 
@@ -49,30 +50,32 @@ impl EventsApi {
         &self,
         caller: Caller,
         app: Data<&App>,
-        request: Data<&RequestInfo>,
+        request: RequestInfo,
         key: Idempotency,
-        body: Body<NewEvent, EVENT_BODY>,
+        body: QuickBody<NewEvent, EVENT_BODY>,
     ) -> Result<Accepted<Published>> {
         caller.require(Permission::EventsPublish)?;
-        let body_hash = body.hash();
-        let body = body.into_inner();
+        let (body, raw) = body.into_parts();
         let id = body.id.map(EventId);
-        check_event(&app, &body, id)?;
-        let draft = Arc::new(Draft {
+        check_event(&app, &body, id, &raw)?;
+        let body_hash = body::hash(&raw);
+        let draft = Draft {
             topic: Topic { tenant: caller.tenant, event_type: body.event_type },
             id,
             payload: body.payload.0,
             cause: request.cause(),
-            key: key.key.map(|name| Key { route: key.route, key: name, body_hash }),
-        });
-        for _ in 0..CHECKS {
-            let checked = app.schemas.check(&app.db, &draft.topic, &draft.payload).await?;
-            match app.publisher.publish(draft.clone(), checked).await? {
-                Reply::Answered(rendered) => return Ok(rendered.into()),
-                Reply::OtherSchema => app.schemas.reload(&app.db, &draft.topic).await?,
+            key: key.key.clone().map(|name| Key { route: key.route.clone(), key: name, body_hash }),
+        };
+        match publish_checked(&app, draft).await {
+            // What was accepted once under this key is not refused because its type has changed since.
+            Err(error) if error.status() == StatusCode::UNPROCESSABLE_ENTITY && key.key.is_some() => {
+                match key.begin(&app, &caller, body_hash).await? {
+                    Begun::Replay(answer) => Ok(answer.into()),
+                    Begun::Work(_) => Err(error),
+                }
             }
+            other => other,
         }
-        Err(ApiError::conflict("event_type_changing", "the event's type is being changed; try again in a moment"))
     }
 
     /// List events
@@ -201,9 +204,25 @@ impl EventsApi {
     }
 }
 
-/// What no schema can say of an event.
-fn check_event(app: &App, body: &NewEvent, id: Option<EventId>) -> Result<()> {
+/// Publishes the event once its payload fits the schema that its type has then.
+async fn publish_checked(app: &App, draft: Draft) -> Result<Accepted<Published>> {
+    let draft = Arc::new(draft);
+    for _ in 0..CHECKS {
+        let checked = app.schemas.check(&app.db, &draft.topic, &draft.payload).await?;
+        match app.publisher.publish(draft.clone(), checked).await? {
+            Reply::Answered(rendered) => return Ok(rendered.into()),
+            Reply::OtherSchema => app.schemas.reload(&app.db, &draft.topic).await?,
+        }
+    }
+    Err(ApiError::conflict("event_type_changing", "the event's type is being changed; try again in a moment"))
+}
+
+/// What serde alone does not know of an event.
+fn check_event(app: &App, body: &NewEvent, id: Option<EventId>, raw: &[u8]) -> Result<()> {
     let mut faults = Vec::new();
+    if !is_type_name(&body.event_type) {
+        faults = body::faults::<NewEvent>(raw)?;
+    }
     if body.payload.text().len() > PAYLOAD_MAX_BYTES {
         let detail = format!("must have at most {PAYLOAD_MAX_BYTES} bytes");
         faults.push(Fault::new("/payload", "too_large", detail));

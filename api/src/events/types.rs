@@ -10,6 +10,7 @@ use crate::http::{RawJson, Time};
 
 /// An event to publish.
 #[derive(Debug, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NewEvent {
     /// Words of letters, digits, `_` and `-`, joined by dots: `order.created`.
     #[oai(

@@ -101,7 +101,11 @@ mod tests {
             redis,
             keys: Arc::new(KeyRing::parse(&format!("a:{}", STANDARD.encode([1; 32]))).unwrap()),
             clock: Clock::default(),
-            settings: Settings { public_url: "http://x.example".into(), registration: Registration::Open },
+            settings: Settings {
+                public_url: "http://x.example".into(),
+                registration: Registration::Open,
+                nets: Default::default(),
+            },
         });
         app.set_ready();
         app

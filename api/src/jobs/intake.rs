@@ -45,8 +45,6 @@ pub enum Stored {
     New,
     /// The idempotency key has an answer already.
     Replay(IdempotencyRecord),
-    /// A request with the idempotency key is still at work.
-    InProgress,
     /// The unique key is held by this job.
     NotUnique(JobId),
 }
@@ -113,8 +111,8 @@ impl Writer {
                     let _ = answer.send(Ok(stored));
                 }
             }
-            Err(error @ (Error::Internal(_) | Error::Conflict { .. })) if jobs.len() > 1 => {
-                tracing::warn!(%error, jobs = jobs.len(), "a batch of jobs was refused; storing them one by one");
+            Err(Error::Internal(error)) if jobs.len() > 1 => {
+                tracing::error!(%error, jobs = jobs.len(), "a batch of jobs was refused; storing them one by one");
                 for ((job, key), answer) in jobs.into_iter().zip(keys).zip(answers) {
                     Box::pin(self.store_all(vec![Submission { job, key, answer }])).await;
                 }

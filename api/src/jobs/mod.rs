@@ -84,10 +84,6 @@ impl JobsApi {
         match app.intake.store(job, record).await? {
             Stored::New => Ok(answer),
             Stored::Replay(record) => Ok(idempotency::replay(&record, body_hash, &app.keys)?.into()),
-            Stored::InProgress => Err(ApiError::conflict(
-                "idempotency_in_progress",
-                "a request with this Idempotency-Key is still running; ask again in a moment",
-            )),
             Stored::NotUnique(holder) => Err(not_unique(holder)),
         }
     }

@@ -196,7 +196,7 @@ impl WebhooksApi {
         &self,
         caller: Caller,
         app: Data<&App>,
-        request: Data<&RequestInfo>,
+        request: RequestInfo,
         id: Path<Uuid>,
         key: Idempotency,
     ) -> Result<Accepted<Published>> {

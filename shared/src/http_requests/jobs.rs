@@ -128,9 +128,18 @@ mod tests {
         });
         assert_eq!(
             pointers(&payload),
-            ["", "/headers/Host", "/headers/webhook-id", "/headers/x-n", "/headers/x~1y", "/method", "/sign", "/url"]
+            [
+                "/bdoy",
+                "/headers/Host",
+                "/headers/webhook-id",
+                "/headers/x-n",
+                "/headers/x~1y",
+                "/method",
+                "/sign",
+                "/url"
+            ]
         );
-        assert_eq!(pointers(&json!({})), ["", ""]);
+        assert_eq!(pointers(&json!({})), ["/method", "/url"]);
         assert_eq!(pointers(&json!("x")), [""]);
         assert_eq!(pointers(&json!({"url": 5, "method": null, "headers": []})), ["/headers", "/method", "/url"]);
     }

@@ -1,5 +1,7 @@
 //! Every statement on `idempotency_keys`.
 
+use std::collections::{BTreeMap, HashSet};
+
 use sqlx::PgConnection;
 
 use super::IdempotencyRecord;
@@ -37,11 +39,20 @@ pub async fn claim(tx: &mut TenantTx, route: &str, key: &str) -> Result<Option<I
     .bind(key)
     .fetch_one(&mut **tx)
     .await?;
-    let locked = row.locked;
-    match row.into_record(tenant, route, key)? {
-        Some(record) => Ok(Some(record)),
-        None if locked => Ok(None),
-        None => Err(in_progress()),
+    match row {
+        Row {
+            body_hash: Some(hash), status: Some(status), headers: Some(headers), sealed_body: Some(body), ..
+        } => Ok(Some(IdempotencyRecord {
+            tenant,
+            route: route.to_owned(),
+            key: key.to_owned(),
+            body_hash: hash.try_into().map_err(|_| anyhow::anyhow!("a stored body hash is not 32 bytes"))?,
+            status: u16::try_from(status).unwrap_or(200),
+            headers,
+            sealed_body: body,
+        })),
+        Row { locked: true, .. } => Ok(None),
+        _ => Err(in_progress()),
     }
 }
 
@@ -70,95 +81,82 @@ pub async fn store(tx: &mut PgConnection, record: &IdempotencyRecord) -> Result<
     if stored.rows_affected() == 1 { Ok(()) } else { Err(in_progress()) }
 }
 
-/// What a key of a batch stands for.
-#[derive(Debug)]
-pub enum Claimed {
-    /// Nothing yet, and this transaction holds it.
-    Free,
-    Answered(IdempotencyRecord),
-    /// Another transaction holds it.
-    InProgress,
-}
-
-/// Claims keys, each by tenant, route and key, for the rest of this transaction; see [`claim`]. Answers in their order.
-pub async fn claim_all(conn: &mut PgConnection, keys: &[(TenantId, &str, &str)]) -> Result<Vec<Claimed>> {
-    if keys.is_empty() {
-        return Ok(Vec::new());
+/// Keeps the answers of many keys at once, as [`store`] does. Says of each whether it was known already: stored before,
+/// or given twice in `records`. An absent record is never known.
+pub async fn store_many(conn: &mut PgConnection, records: &[Option<IdempotencyRecord>]) -> Result<Vec<bool>> {
+    type Key<'a> = (TenantId, &'a str, &'a str);
+    fn key(record: &IdempotencyRecord) -> Key<'_> {
+        (record.tenant, &record.route, &record.key)
     }
-    let tenants: Vec<TenantId> = keys.iter().map(|key| key.0).collect();
-    let routes: Vec<&str> = keys.iter().map(|key| key.1).collect();
-    let names: Vec<&str> = keys.iter().map(|key| key.2).collect();
-    let rows: Vec<Row> = sqlx::query_as(
-        "select l.locked, k.body_hash, k.status, k.headers, k.sealed_body
-           from (select u.*, pg_try_advisory_xact_lock(
-                                 hashtextextended(u.tenant_id::text || ' ' || u.route || ' ' || u.key, 0)) as locked
-                   from unnest($1::uuid[], $2::text[], $3::text[]) with ordinality u(tenant_id, route, key, n)) l
-           left join idempotency_keys k
-             on k.tenant_id = l.tenant_id and k.route = l.route and k.key = l.key
-                and k.created_at > ledger_now() - interval '24 hours'
-          order by l.n",
-    )
-    .bind(tenants)
-    .bind(routes)
-    .bind(names)
-    .fetch_all(conn)
-    .await?;
-    let claimed = keys.iter().zip(rows).map(|(&(tenant, route, key), row)| {
-        let locked = row.locked;
-        Ok(match row.into_record(tenant, route, key)? {
-            Some(record) => Claimed::Answered(record),
-            None if locked => Claimed::Free,
-            None => Claimed::InProgress,
-        })
-    });
-    claimed.collect()
-}
-
-/// Keeps the answers of claimed keys, as [`store`] does. Fewer than given when some were answered meanwhile; the work
-/// must then be rolled back. No key may appear twice.
-pub async fn store_all(conn: &mut PgConnection, records: &[IdempotencyRecord]) -> Result<u64> {
-    if records.is_empty() {
-        return Ok(0);
+    let mut distinct: BTreeMap<Key<'_>, usize> = BTreeMap::new(); // in order, so that batches cannot deadlock
+    for (n, record) in records.iter().enumerate() {
+        if let Some(record) = record {
+            distinct.entry(key(record)).or_insert(n);
+        }
     }
-    let mut records: Vec<&IdempotencyRecord> = records.iter().collect();
-    records.sort_unstable_by_key(|r| (r.tenant, r.route.as_str(), r.key.as_str()));
-    let stored = sqlx::query(
+    let mut known = vec![false; records.len()];
+    if distinct.is_empty() {
+        return Ok(known);
+    }
+    let chosen: Vec<&IdempotencyRecord> = distinct.values().filter_map(|&n| records[n].as_ref()).collect();
+    let fresh: Vec<(TenantId, String, String)> = sqlx::query_as(
         "insert into idempotency_keys as k (tenant_id, route, key, body_hash, status, headers, sealed_body)
          select * from unnest($1::uuid[], $2::text[], $3::text[], $4::bytea[], $5::int2[], $6::text[], $7::bytea[])
          on conflict (tenant_id, route, key) do update
             set body_hash = excluded.body_hash, status = excluded.status, headers = excluded.headers,
                 sealed_body = excluded.sealed_body, created_at = excluded.created_at
-          where k.created_at <= ledger_now() - interval '24 hours'",
+          where k.created_at <= ledger_now() - interval '24 hours'
+         returning tenant_id, route, key",
     )
-    .bind(records.iter().map(|r| r.tenant).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.route.as_str()).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.key.as_str()).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| &r.body_hash[..]).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| i16::try_from(r.status).unwrap_or(200)).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.headers.as_str()).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| &r.sealed_body[..]).collect::<Vec<_>>())
-    .execute(conn)
+    .bind(chosen.iter().map(|r| r.tenant).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| r.route.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| r.key.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| &r.body_hash[..]).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| i16::try_from(r.status).unwrap_or(200)).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| r.headers.as_str()).collect::<Vec<_>>())
+    .bind(chosen.iter().map(|r| &r.sealed_body[..]).collect::<Vec<_>>())
+    .fetch_all(conn)
     .await?;
-    Ok(stored.rows_affected())
+    let fresh: HashSet<Key<'_>> = fresh.iter().map(|(tenant, route, key)| (*tenant, &**route, &**key)).collect();
+    for (n, record) in records.iter().enumerate() {
+        if let Some(record) = record {
+            known[n] = !fresh.contains(&key(record)) || distinct.get(&key(record)) != Some(&n);
+        }
+    }
+    Ok(known)
 }
 
-impl Row {
-    fn into_record(self, tenant: TenantId, route: &str, key: &str) -> Result<Option<IdempotencyRecord>> {
-        let (Some(hash), Some(status), Some(headers), Some(sealed_body)) =
-            (self.body_hash, self.status, self.headers, self.sealed_body)
-        else {
-            return Ok(None);
-        };
-        Ok(Some(IdempotencyRecord {
-            tenant,
-            route: route.to_owned(),
-            key: key.to_owned(),
-            body_hash: hash.try_into().map_err(|_| anyhow::anyhow!("a stored body hash is not 32 bytes"))?,
-            status: u16::try_from(status).unwrap_or(200),
-            headers,
-            sealed_body,
-        }))
-    }
+/// The answer that the key of `like` has.
+pub async fn get(conn: &mut PgConnection, like: &IdempotencyRecord) -> Result<IdempotencyRecord> {
+    let (hash, status, headers, sealed_body): (Vec<u8>, i16, String, Vec<u8>) = sqlx::query_as(
+        "select body_hash, status, headers, sealed_body from idempotency_keys
+          where tenant_id = $1 and route = $2 and key = $3",
+    )
+    .bind(like.tenant)
+    .bind(&like.route)
+    .bind(&like.key)
+    .fetch_one(conn)
+    .await?;
+    Ok(IdempotencyRecord {
+        tenant: like.tenant,
+        route: like.route.clone(),
+        key: like.key.clone(),
+        body_hash: hash.try_into().map_err(|_| anyhow::anyhow!("a stored body hash is not 32 bytes"))?,
+        status: u16::try_from(status).unwrap_or(200),
+        headers,
+        sealed_body,
+    })
+}
+
+/// Takes back a record of this transaction: the work it answers was refused.
+pub async fn forget(conn: &mut PgConnection, record: &IdempotencyRecord) -> Result<()> {
+    sqlx::query("delete from idempotency_keys where tenant_id = $1 and route = $2 and key = $3")
+        .bind(record.tenant)
+        .bind(&record.route)
+        .bind(&record.key)
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 fn in_progress() -> Error {

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use jsonschema::error::ValidationErrorKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -38,6 +39,8 @@ pub type Fault = (String, String);
 
 type Rules = fn(&Value, &AllowedNets) -> Vec<Fault>;
 
+const MOST_FAULTS: usize = 50;
+
 impl ClientKind {
     fn of<J: Job>(schema: Option<Value>) -> Self {
         Self {
@@ -53,26 +56,48 @@ impl ClientKind {
         }
     }
 
+    /// The rules leave alone what is missing or of another type than the schema wants.
     fn with_rules(self, rules: Rules) -> Self {
         Self { rules: Some(rules), ..self }
     }
 
-    /// Every fault of `payload`. `nets` are the private networks that may be called all the same.
+    /// Every fault of `payload`, up to fifty. `nets` are the private networks that may be called all the same.
     pub fn faults(&self, payload: &RawValue, nets: &AllowedNets) -> Vec<Fault> {
         let Some(schema) = &self.schema else { return Vec::new() };
         let value = match serde_json::from_str::<Value>(payload.get()) {
             Ok(value) => value,
             Err(e) => return vec![(String::new(), e.to_string())],
         };
-        let mut faults: Vec<Fault> = schema
-            .iter_errors(&value)
-            .take(50)
-            .map(|e| (e.instance_path().to_string(), e.to_string().chars().take(300).collect()))
-            .collect();
+        let mut faults: Vec<Fault> = schema.iter_errors(&value).take(MOST_FAULTS).flat_map(sentences).collect();
         if let Some(rules) = self.rules {
             faults.extend(rules(&value, nets));
         }
+        faults.truncate(MOST_FAULTS);
         faults
+    }
+}
+
+/// Says what is wrong where, without repeating the value, which may be long.
+fn sentences(error: jsonschema::ValidationError<'_>) -> Vec<Fault> {
+    let place = error.instance_path().to_string();
+    let member = |name: &str| format!("{place}/{}", name.replace('~', "~0").replace('/', "~1"));
+    match error.kind() {
+        ValidationErrorKind::Required { property } => {
+            vec![(member(property.as_str().unwrap_or_default()), "missing".into())]
+        }
+        ValidationErrorKind::AdditionalProperties { unexpected } => {
+            unexpected.iter().take(MOST_FAULTS).map(|name| (member(name), "not known here".into())).collect()
+        }
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<_> = options
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|o| o.as_str().map_or(o.to_string(), str::to_owned))
+                .collect();
+            vec![(place, format!("must be one of {}", options.join(", ")))]
+        }
+        _ => vec![(place, error.masked_with("the value").to_string().chars().take(300).collect())],
     }
 }
 

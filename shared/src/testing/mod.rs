@@ -56,6 +56,20 @@ impl TestDb {
         Self { db: Db::connect_lazy(options, 10), clock: Clock::default(), url, name, admin }
     }
 
+    /// A tenant without members.
+    pub async fn tenant(&self, name: &str) -> TenantId {
+        let id = TenantId::generate();
+        let mut tx = self.db.identity().await.expect("the database answers");
+        sqlx::query("insert into tenants (id, name) values ($1, $2)")
+            .bind(id)
+            .bind(name)
+            .execute(&mut *tx)
+            .await
+            .expect("a tenant can be made");
+        tx.commit().await.expect("commit");
+        id
+    }
+
     /// Moves the ledger's clock and this test's process clock forward.
     pub async fn advance(&self, by: Duration) {
         self.clock.advance(by);
@@ -65,16 +79,6 @@ impl TestDb {
             self.clock.offset().as_millis()
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.db.pool()).await.expect("the clock can be moved");
-    }
-
-    /// A tenant without members.
-    pub async fn tenant(&self) -> TenantId {
-        let id = TenantId::generate();
-        let mut tx = self.db.identity().await.expect("the database answers");
-        let insert = sqlx::query("insert into tenants (id, name) values ($1, 'Acme')").bind(id);
-        insert.execute(&mut *tx).await.expect("the tenant can be stored");
-        tx.commit().await.expect("commit");
-        id
     }
 
     /// A pool of the owner's role, for looking behind the doors.

@@ -27,7 +27,7 @@ struct Ledger {
 impl Ledger {
     async fn create() -> Self {
         let test = TestDb::create().await;
-        let tenant = test.tenant().await;
+        let tenant = test.tenant("acme").await;
         Self { system: test.db.system(), test, tenant }
     }
 

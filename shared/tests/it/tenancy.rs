@@ -44,7 +44,7 @@ async fn one_tenant_neither_sees_nor_makes_rows_of_another() {
     let ledger = Ledger::create().await;
     let job = ledger.job();
     ledger.store(std::slice::from_ref(&job)).await;
-    let other = ledger.test.tenant().await;
+    let other = ledger.test.tenant("other").await;
     let mut tx = ledger.test.db.tenant(other).await.unwrap();
     assert!(millwork_shared::jobs::queries::find(&mut tx, job.id).await.unwrap().is_none());
     let forged = millwork_shared::jobs::queries::enqueue(&mut tx, &[ledger.job()]).await.unwrap_err();

@@ -102,7 +102,7 @@ async fn a_call_is_not_signed_for_a_webhook_that_is_not_the_tenants() {
     let receiver = HttpReceiver::start().await;
     let endpoint = world.endpoint("https://example.com/".into()).await;
     let payload = |id: WebhookId| json!({"url": receiver.url("/"), "method": "POST", "sign": id});
-    let stranger = Run::for_test(world.db.tenant().await, JobId::generate());
+    let stranger = Run::for_test(world.db.tenant("Acme").await, JobId::generate());
     assert_eq!(failed(attempt_in(&world, payload(endpoint.id), stranger).await.0).code, "webhook_unknown");
     assert_eq!(failed(attempt(&world, payload(WebhookId::generate())).await.0).code, "webhook_unknown");
     assert_eq!(receiver.hits(), 0);

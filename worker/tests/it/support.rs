@@ -39,7 +39,7 @@ impl World {
 
     pub async fn create_with(egress: Egress) -> Self {
         let db = TestDb::create().await;
-        let tenant = db.tenant().await;
+        let tenant = db.tenant("Acme").await;
         let keys = Arc::new(KeyRing::parse(&format!("t:{}", STANDARD.encode([7; 32]))).unwrap());
         let settings = Settings { schedule: "10s,100s".parse().unwrap(), timeout: Duration::from_millis(1_000) };
         let ctx = Context {

@@ -223,7 +223,7 @@ async fn an_endpoint_of_another_tenant_is_absent() {
     let receiver = HttpReceiver::start().await;
     let endpoint = world.endpoint(receiver.url("/")).await;
     let (job, run) = world.event(endpoint.id, "{}").await;
-    let stranger = Run::for_test(world.db.tenant().await, run.job);
+    let stranger = Run::for_test(world.db.tenant("Acme").await, run.job);
     assert_eq!(failed(attempt(&world, &job, stranger).await.0).code, "webhook_deleted");
     assert_eq!(receiver.hits(), 0);
 }

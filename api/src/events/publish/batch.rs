@@ -8,8 +8,7 @@ use millwork_shared::events::queries::{
     NewDelivery, NewEvent, Published as PublishedRow, Route, Topic, insert_deliveries, insert_events, list_published,
     list_routes,
 };
-use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::idempotency::queries::{Claimed, claim_all, store_all};
+use millwork_shared::idempotency::{self, IdempotencyRecord};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{SystemDb, SystemTx};
 use millwork_shared::infra::ids::{DeliveryId, EventId, TenantId};
@@ -33,6 +32,9 @@ pub(super) struct Writer {
     pub public_url: String,
 }
 
+/// A publication, and the schema that its payload was found to fit.
+pub(super) type Checked = (Arc<Draft>, SchemaVersion);
+
 /// What a batch answers one of its publications.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -44,124 +46,112 @@ pub(super) enum Answer {
 }
 
 pub(super) enum Failure {
-    /// Another transaction stored one of our ids or keys since we looked; what it stored shows the next time.
+    /// Another transaction stored one of our ids since we looked; what it stored shows the next time.
     Raced,
-    Failed(Error),
+    Failed(ApiError),
 }
 
-impl<E: Into<Error>> From<E> for Failure {
+impl<E: Into<ApiError>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
 }
 
-/// What the transaction will write.
+/// What one publication writes, if its idempotency key is new.
 #[derive(Default)]
 struct Writes {
-    events: Vec<NewEvent>,
+    /// None when the event is stored already.
+    event: Option<NewEvent>,
     deliveries: Vec<NewDelivery>,
     jobs: Vec<NewJob>,
-    records: Vec<IdempotencyRecord>,
 }
 
 impl Writer {
-    /// Reads, decides, writes and commits. No id and no key may appear twice among `drafts`.
-    pub async fn store(&self, drafts: &[(Arc<Draft>, SchemaVersion)]) -> Result<Vec<Answer>, Failure> {
-        let mut tx = self.db.system().await?;
-        let mut answers: Vec<Option<Answer>> = self.claim(&mut tx, drafts).await?;
-        let open = |answers: &[Option<Answer>]| -> Vec<usize> {
-            answers.iter().enumerate().filter(|(_, answer)| answer.is_none()).map(|(n, _)| n).collect()
-        };
-        let routes = routes(&mut tx, drafts, &open(&answers)).await?;
-        let published = published(&mut tx, drafts, &open(&answers)).await?;
+    /// Reads, decides, writes and commits. No id may appear twice among `drafts`.
+    pub async fn store(&self, drafts: &[Checked]) -> Result<Vec<Answer>, Failure> {
+        let mut tx = self.db.system_by_index().await?;
+        let (mut answers, mut writes) = self.decide(&mut tx, drafts).await?;
+        self.claim(&mut tx, drafts, &mut answers, &mut writes).await?;
 
-        let mut writes = Writes::default();
-        for n in open(&answers) {
-            let (draft, checked) = &drafts[n];
-            let before = draft.id.and_then(|id| published.get(&(draft.topic.tenant, id)));
-            let answer = match (before, routes.get(&draft.topic).and_then(Option::as_ref)) {
-                (Some(before), _) => self.given(&mut writes, draft, before.clone())?,
-                (None, None) => Answer::Refused(Error::NotFound("tenant").into()),
-                (None, Some(route)) => match refusal(route, *checked) {
-                    Some(refusal) => refusal,
-                    None if is_full(&writes, route) => Answer::Later,
-                    None => {
-                        let event = add(&mut writes, draft, route)?;
-                        self.given(&mut writes, draft, event)?
-                    }
-                },
-            };
-            answers[n] = Some(answer);
-        }
-
-        if insert_events(&mut tx, &writes.events).await? < writes.events.len() as u64 {
+        let events: Vec<NewEvent> = writes.iter_mut().filter_map(|w| w.event.take()).collect();
+        let deliveries: Vec<NewDelivery> = writes.iter_mut().flat_map(|w| std::mem::take(&mut w.deliveries)).collect();
+        let jobs: Vec<NewJob> = writes.into_iter().flat_map(|w| w.jobs).collect();
+        if insert_events(&mut tx, &events).await? < events.len() as u64 {
             return Err(Failure::Raced);
         }
-        insert_deliveries(&mut tx, &writes.deliveries).await?;
-        jobs::queries::insert(&mut tx, &writes.jobs).await?;
-        if store_all(&mut tx, &writes.records).await? < writes.records.len() as u64 {
-            return Err(Failure::Raced);
-        }
+        insert_deliveries(&mut tx, &deliveries).await?;
+        jobs::queries::insert(&mut tx, &jobs).await?;
         tx.commit().await?;
-        self.dispatcher.offer(&writes.jobs);
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or(Answer::Later)).collect())
-    }
-
-    /// The answers that idempotency keys have already; none for what is still to be done.
-    async fn claim(
-        &self,
-        tx: &mut SystemTx,
-        drafts: &[(Arc<Draft>, SchemaVersion)],
-    ) -> Result<Vec<Option<Answer>>, Failure> {
-        let keyed: Vec<_> = drafts.iter().enumerate().filter_map(|(n, (d, _))| Some((n, d, d.key.as_ref()?))).collect();
-        let names: Vec<_> =
-            keyed.iter().map(|(_, d, key)| (d.topic.tenant, key.route.as_str(), key.key.as_str())).collect();
-        let claimed = claim_all(tx, &names).await?;
-        let mut answers: Vec<Option<Answer>> = drafts.iter().map(|_| None).collect();
-        for ((n, _, key), claimed) in keyed.into_iter().zip(claimed) {
-            answers[n] = match claimed {
-                Claimed::Free => None,
-                Claimed::Answered(record) => {
-                    Some(replay(&record, key.body_hash, &self.keys).map_or_else(Answer::Refused, Answer::Given))
-                }
-                Claimed::InProgress => Some(Answer::Refused(ApiError::conflict(
-                    "idempotency_in_progress",
-                    "a request with this Idempotency-Key is still running; ask again in a moment",
-                ))),
-            };
-        }
+        self.dispatcher.offer(&jobs);
         Ok(answers)
     }
 
-    /// Renders the answer, and keeps it under the idempotency key if there is one.
-    fn given(&self, writes: &mut Writes, draft: &Draft, event: PublishedRow) -> Result<Answer, Failure> {
-        let location = format!("{}/api/v1/events/{}", self.public_url, event.id);
-        let rendered = match Accepted::at(&Published::from(event), location) {
-            Ok(answer) => answer.into_rendered(),
-            Err(error) => return Ok(Answer::Refused(error)),
-        };
-        if let Some(key) = &draft.key {
-            let headers = match stored_headers(&rendered) {
-                Ok(headers) => headers,
-                Err(error) => return Ok(Answer::Refused(error)),
-            };
-            writes.records.push(IdempotencyRecord::seal(
-                &self.keys,
-                (draft.topic.tenant, &key.route, &key.key),
-                key.body_hash,
-                (rendered.status, headers, &rendered.body),
-            )?);
+    /// What each publication is answered, and what it writes.
+    async fn decide(&self, tx: &mut SystemTx, drafts: &[Checked]) -> Result<(Vec<Answer>, Vec<Writes>), Failure> {
+        let routes = routes(tx, drafts).await?;
+        let published = published(tx, drafts).await?;
+        let (mut answers, mut writes) = (Vec::new(), Vec::new());
+        let (mut events, mut deliveries) = (0, 0);
+        for (draft, checked) in drafts {
+            let before = draft.id.and_then(|id| published.get(&(draft.topic.tenant, id)));
+            let mut own = Writes::default();
+            answers.push(match (before, routes.get(&draft.topic).and_then(Option::as_ref)) {
+                (Some(before), _) => self.render(before.clone())?,
+                (None, None) => Answer::Refused(Error::NotFound("tenant").into()),
+                (None, Some(route)) => match refusal(route, *checked) {
+                    Some(refusal) => refusal,
+                    None if events > 0 && deliveries + route.webhooks.len() > DELIVERIES => Answer::Later,
+                    None => {
+                        events += 1;
+                        deliveries += route.webhooks.len();
+                        self.render(own.add(draft, route)?)?
+                    }
+                },
+            });
+            writes.push(own);
         }
-        Ok(Answer::Given(rendered))
+        Ok((answers, writes))
+    }
+
+    fn render(&self, event: PublishedRow) -> Result<Answer> {
+        let location = format!("{}/api/v1/events/{}", self.public_url, event.id);
+        Ok(Answer::Given(Accepted::at(&Published::from(event), location)?.into_rendered()))
+    }
+
+    /// Keeps the answers of idempotency keys; one that has an answer already gives that instead, and writes nothing.
+    async fn claim(
+        &self,
+        tx: &mut SystemTx,
+        drafts: &[Checked],
+        answers: &mut [Answer],
+        writes: &mut [Writes],
+    ) -> Result<(), Failure> {
+        let records: Result<Vec<_>> =
+            drafts.iter().zip(&*answers).map(|((d, _), answer)| self.record(d, answer)).collect();
+        let records = records?;
+        let known = idempotency::queries::store_many(tx, &records).await?;
+        for (n, record) in records.iter().enumerate().filter(|(n, _)| known[*n]) {
+            let (Some(record), Some(key)) = (record, &drafts[n].0.key) else { continue };
+            let stored = idempotency::queries::get(tx, record).await?;
+            answers[n] = replay(&stored, key.body_hash, &self.keys).map_or_else(Answer::Refused, Answer::Given);
+            writes[n] = Writes::default();
+        }
+        Ok(())
+    }
+
+    fn record(&self, draft: &Draft, answer: &Answer) -> Result<Option<IdempotencyRecord>> {
+        let (Some(key), Answer::Given(rendered)) = (&draft.key, answer) else { return Ok(None) };
+        Ok(Some(IdempotencyRecord::seal(
+            &self.keys,
+            (draft.topic.tenant, &key.route, &key.key),
+            key.body_hash,
+            (rendered.status, stored_headers(rendered)?, &rendered.body),
+        )?))
     }
 }
 
-async fn routes(
-    tx: &mut SystemTx,
-    drafts: &[(Arc<Draft>, SchemaVersion)],
-    open: &[usize],
-) -> Result<HashMap<Topic, Option<Route>>, Failure> {
-    let mut topics: Vec<&Topic> = open.iter().map(|&n| &drafts[n].0.topic).collect();
+async fn routes(tx: &mut SystemTx, drafts: &[Checked]) -> Result<HashMap<Topic, Option<Route>>, Failure> {
+    let mut topics: Vec<&Topic> = drafts.iter().map(|(draft, _)| &draft.topic).collect();
     topics.sort_unstable();
     topics.dedup();
     let routes = list_routes(tx, &topics).await?;
@@ -170,10 +160,9 @@ async fn routes(
 
 async fn published(
     tx: &mut SystemTx,
-    drafts: &[(Arc<Draft>, SchemaVersion)],
-    open: &[usize],
+    drafts: &[Checked],
 ) -> Result<HashMap<(TenantId, EventId), PublishedRow>, Failure> {
-    let ids: Vec<_> = open.iter().filter_map(|&n| Some((drafts[n].0.topic.tenant, drafts[n].0.id?))).collect();
+    let ids: Vec<_> = drafts.iter().filter_map(|(draft, _)| Some((draft.topic.tenant, draft.id?))).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -190,38 +179,34 @@ fn refusal(route: &Route, checked: SchemaVersion) -> Option<Answer> {
     (route.schema() != checked).then_some(Answer::OtherSchema)
 }
 
-fn is_full(writes: &Writes, route: &Route) -> bool {
-    !writes.events.is_empty() && writes.deliveries.len() + route.webhooks.len() > DELIVERIES
-}
-
-/// Adds an event and its deliveries to what will be written.
-fn add(writes: &mut Writes, draft: &Draft, route: &Route) -> Result<PublishedRow, Error> {
-    let Topic { tenant, event_type } = draft.topic.clone();
-    let id = draft.id.unwrap_or_else(EventId::generate);
-    let mut deliveries = Vec::with_capacity(route.webhooks.len());
-    for &webhook in &route.webhooks {
-        let delivery =
-            NewDelivery { tenant, id: DeliveryId::generate(), webhook, event: id, event_type: event_type.clone() };
-        deliveries.push((delivery.id, webhook));
-        writes.jobs.push(deliver(&delivery, &draft.cause)?);
-        writes.deliveries.push(delivery);
+impl Writes {
+    /// Adds an event and its deliveries.
+    fn add(&mut self, draft: &Draft, route: &Route) -> Result<PublishedRow> {
+        let Topic { tenant, event_type } = draft.topic.clone();
+        let id = draft.id.unwrap_or_else(EventId::generate);
+        for &webhook in &route.webhooks {
+            let delivery =
+                NewDelivery { tenant, id: DeliveryId::generate(), webhook, event: id, event_type: event_type.clone() };
+            self.jobs.push(deliver(&delivery, &draft.cause)?);
+            self.deliveries.push(delivery);
+        }
+        let published = PublishedRow {
+            tenant,
+            id,
+            event_type: event_type.clone(),
+            payload: draft.payload.get().to_owned(),
+            created_at: route.now,
+            request_id: draft.cause.request_id.clone(),
+            deliveries: self.deliveries.iter().map(|delivery| (delivery.id, delivery.webhook)).collect(),
+        };
+        self.event = Some(NewEvent {
+            tenant,
+            id,
+            event_type,
+            payload: draft.payload.clone(),
+            created_at: route.now,
+            cause: draft.cause.clone(),
+        });
+        Ok(published)
     }
-    let published = PublishedRow {
-        tenant,
-        id,
-        event_type: event_type.clone(),
-        payload: draft.payload.get().to_owned(),
-        created_at: route.now,
-        request_id: draft.cause.request_id.clone(),
-        deliveries,
-    };
-    writes.events.push(NewEvent {
-        tenant,
-        id,
-        event_type,
-        payload: draft.payload.clone(),
-        created_at: route.now,
-        cause: draft.cause.clone(),
-    });
-    Ok(published)
 }

@@ -8,6 +8,7 @@ mod batch;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use millwork_shared::events::queries::Topic;
 use millwork_shared::infra::crypto::KeyRing;
@@ -19,7 +20,7 @@ use millwork_shared::jobs::dispatch::Dispatcher;
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use self::batch::{Answer, Failure, Writer};
+use self::batch::{Answer, Checked, Failure, Writer};
 use super::schemas::SchemaVersion;
 use crate::http::{ApiError, Rendered, Result};
 
@@ -31,7 +32,9 @@ const QUEUE_KIB: usize = 64 * 1024;
 const BATCH: usize = 256;
 /// Payloads of one transaction, in bytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// How often a batch begins anew because somebody else stored the same id or key meanwhile.
+/// Longest time a commit may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How often a batch begins anew because somebody else stored the same id meanwhile.
 const RIVALS: usize = 5;
 
 /// An event on its way into the database.
@@ -117,15 +120,13 @@ async fn run(writer: Writer, mut queue: mpsc::Receiver<Pending>) {
     }
 }
 
-/// What fits one transaction, and the rest: no id and no key appears twice, and memory is bounded.
+/// What fits one transaction, and the rest: no id appears twice, and memory is bounded.
 fn split(waiting: Vec<Pending>) -> (Vec<Pending>, Vec<Pending>) {
-    let (mut ids, mut keys, mut bytes) = (HashSet::new(), HashSet::new(), 0);
+    let (mut ids, mut bytes) = (HashSet::new(), 0);
     waiting.into_iter().partition(|pending| {
-        let Draft { topic, id, payload, key, .. } = &*pending.draft;
-        bytes += payload.get().len();
-        id.is_none_or(|id| ids.insert((topic.tenant, id)))
-            && key.as_ref().is_none_or(|key| keys.insert((topic.tenant, key.route.clone(), key.key.clone())))
-            && (bytes <= BATCH_BYTES || bytes == payload.get().len())
+        let Draft { topic, id, payload, .. } = &*pending.draft;
+        bytes += payload.get().len(); // a single payload is smaller than the bound
+        bytes <= BATCH_BYTES && id.is_none_or(|id| ids.insert((topic.tenant, id)))
     })
 }
 
@@ -154,12 +155,15 @@ async fn commit(writer: &Writer, batch: Vec<Pending>) -> Vec<Pending> {
     }
 }
 
-async fn attempt(writer: &Writer, drafts: &[(Arc<Draft>, SchemaVersion)]) -> Result<Vec<Answer>> {
+async fn attempt(writer: &Writer, drafts: &[Checked]) -> Result<Vec<Answer>> {
     for _ in 0..RIVALS {
-        match writer.store(drafts).await {
-            Ok(answers) => return Ok(answers),
-            Err(Failure::Raced) => tracing::debug!(events = drafts.len(), "a batch of events met a rival"),
-            Err(Failure::Failed(error)) => return Err(error.into()),
+        match tokio::time::timeout(DEADLINE, writer.store(drafts)).await {
+            Ok(Ok(answers)) => return Ok(answers),
+            Ok(Err(Failure::Failed(error))) => return Err(error),
+            Ok(Err(Failure::Raced)) => tracing::debug!(events = drafts.len(), "a batch of events met a rival"),
+            Err(_) => {
+                return Err(ApiError::unavailable("the database does not answer; try again in a moment", 2));
+            }
         }
     }
     Err(ApiError::unavailable("the same event is being published by others; try again in a moment", 1))

@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 pub use client::{Client, Reply};
 use millwork_api::config::{Registration, Settings};
 use millwork_api::{App, Parts, http::server};
+use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::{TenantId, UserId};
 use millwork_shared::infra::{redis, tasks};
@@ -39,11 +40,13 @@ pub struct Options {
     pub redis_url: String,
     /// Whether the schema counts as checked.
     pub ready: bool,
+    /// Private networks that may be called.
+    pub nets: AllowedNets,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { registration: Registration::Open, redis_url: redis_url(), ready: true }
+        Self { registration: Registration::Open, redis_url: redis_url(), ready: true, nets: AllowedNets::default() }
     }
 }
 
@@ -65,11 +68,7 @@ impl TestApp {
             redis,
             keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
             clock: db.clock.clone(),
-            settings: Settings {
-                public_url: url.clone(),
-                registration: options.registration,
-                nets: "127.0.0.0/8".parse().unwrap(),
-            },
+            settings: Settings { public_url: url.clone(), registration: options.registration, nets: options.nets },
         });
         if options.ready {
             app.set_ready();
