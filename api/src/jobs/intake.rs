@@ -127,7 +127,7 @@ impl Writer {
 
     async fn store(&self, jobs: &[NewJob], keys: &[Option<IdempotencyRecord>]) -> Result<Vec<Stored>> {
         let store = async {
-            let mut tx = self.system.system_by_index().await?;
+            let mut tx = self.system.system().await?;
             let stored = if self.careful {
                 careful::store(&mut tx, jobs, keys).await?
             } else {

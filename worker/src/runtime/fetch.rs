@@ -67,9 +67,11 @@ impl Fetch {
                     if room > 0 && !waiting {
                         waiting = ask.try_send(()).is_ok();
                     }
+                    // What Redis lacks, an offer will announce; what slots lack, a finished job will.
+                    let held_up = room == 0 || share.of.iter().any(|(_, left)| *left == 0);
                     tokio::select! {
                         _ = woken.recv(), if waiting => waiting = false,
-                        () = self.slots.freed() => {}
+                        () = self.slots.freed(), if held_up => {}
                         () = stop.cancelled() => {}
                     }
                 }
