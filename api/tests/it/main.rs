@@ -9,4 +9,5 @@ mod idempotency;
 mod openapi;
 mod problems;
 mod process;
+mod server;
 mod support;
