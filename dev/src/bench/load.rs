@@ -93,6 +93,20 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::sink::Sink;
+    use crate::scratch::Scratch;
+    use crate::services::find;
+
+    #[test]
+    fn a_rate_that_is_asked_for_is_kept() {
+        let Some(wrk) = find::wrk().unwrap() else { return }; // `cargo dev bench` installs it
+        let (scratch, sink) = (Scratch::new("load").unwrap(), Sink::start().unwrap());
+        let load = Load { url: sink.url(), token: "key".into(), body: "{}".into(), rate: Some(500.0) };
+        let seen = load.run(&wrk, scratch.path(), Duration::from_secs(2)).unwrap();
+        seen.ensure_answered().unwrap();
+        assert!((350.0..=550.0).contains(&seen.per_s), "{seen:?}");
+        assert!(sink.requests() as f64 >= seen.requests, "{seen:?}");
+    }
 
     #[test]
     fn what_the_script_prints_is_read() {

@@ -32,8 +32,8 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
         if last.course.is_flat() {
             break;
         }
-        let slower = last.course.submitted_per_s.min(rate.unwrap_or(f64::INFINITY)) * 0.95;
-        last = Trial::run(&mut site, Some(slower.min(last.rate.unwrap_or(f64::INFINITY) * 0.95)), length)?;
+        let middle = (last.course.submitted_per_s + last.course.finished_per_s) / 2.0;
+        last = Trial::run(&mut site, Some(middle.min(last.course.submitted_per_s * 0.95)), length)?;
     }
     let Trial { course, seen, usage, waits_ms, .. } = last;
     report.add(
@@ -75,7 +75,6 @@ fn search(site: &mut Site<'_>, free: &Course, step: Duration) -> Result<f64> {
 }
 
 struct Trial {
-    rate: Option<f64>,
     course: Course,
     seen: Seen,
     usage: Usage,
@@ -104,6 +103,6 @@ impl Trial {
             course.last_backlog(),
             seen.p99_ms
         ));
-        Ok(Self { rate, course, seen, usage, waits_ms })
+        Ok(Self { course, seen, usage, waits_ms })
     }
 }
