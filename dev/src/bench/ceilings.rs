@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::figure::Figure;
+use super::figure::{Figure, rounded};
 use super::report::Report;
 use super::site::{self, Ground};
 use super::{psql, redis, statistics};
@@ -27,30 +27,36 @@ pub fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
     redis_operations(ground, report)
 }
 
-/// One page after the other into a file of full length, each brought to the disk: what a commit does.
 fn disk(folder: &Path, report: &mut Report) -> Result<()> {
-    let path = folder.join("fdatasync.probe");
-    let latencies = sync_latencies_ms(&path);
-    let _ = fs::remove_file(&path);
-    let latencies = latencies?;
-    let total_s = latencies.iter().sum::<f64>() / 1000.0;
+    let latencies = sync_latencies_ms(folder, EACH)?;
     let p99 = statistics::percentile(&latencies, 99.0);
-    let rate = latencies.len() as f64 / total_s;
-    report.add(
-        Figure::new("machine.fdatasync", statistics::median(&latencies), "ms").with("p99_ms", p99).with("per_s", rate),
-    );
+    let rate = latencies.len() as f64 * 1000.0 / latencies.iter().sum::<f64>();
+    let figure = Figure::new("machine.fdatasync", statistics::median(&latencies), "ms");
+    report.add(figure.with("p99_ms", rounded(p99)).with("per_s", rounded(rate)));
     Ok(())
 }
 
-fn sync_latencies_ms(path: &Path) -> Result<Vec<f64>> {
-    let failed = || format!("cannot write {}", path.display());
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path).with_context(failed)?;
+/// What bringing a page to the disk takes just now, in milliseconds: disks change within minutes.
+pub fn sync_now_ms(ground: &Ground) -> Result<f64> {
+    sync_latencies_ms(site::commit_folder(ground), EACH / 4).map(|latencies| statistics::median(&latencies))
+}
+
+/// One page after the other into a file of full length, each brought to the disk: what a commit does.
+fn sync_latencies_ms(folder: &Path, length: Duration) -> Result<Vec<f64>> {
+    let path = folder.join("fdatasync.probe");
+    let latencies = sync_pages(&path, length).with_context(|| format!("cannot write {}", path.display()));
+    let _ = fs::remove_file(&path);
+    latencies
+}
+
+fn sync_pages(path: &Path, length: Duration) -> Result<Vec<f64>> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
     for _ in 0..SEGMENT / PAGE.len() as u64 {
-        file.write_all(&PAGE).with_context(failed)?;
+        file.write_all(&PAGE)?;
     }
     file.sync_all()?;
     let (started, mut latencies, mut position) = (Instant::now(), Vec::new(), 0);
-    while started.elapsed() < EACH {
+    while started.elapsed() < length {
         interrupt::check()?;
         file.seek(SeekFrom::Start(position % SEGMENT))?;
         file.write_all(&PAGE)?;

@@ -8,8 +8,6 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
-use super::figure::rounded;
-
 /// Linux tells processor time in hundredths of a second, whatever its own clock.
 const MS_PER_TICK: f64 = 10.0;
 
@@ -45,8 +43,8 @@ impl Meter {
         let parts: Vec<_> = self.parts.iter().map(|part| part.name).zip(each).collect();
         let ours: f64 = parts.iter().map(|(_, ms)| ms).sum();
         let others_ms = (busy_ms() - self.busy_ms - ours).max(0.0);
-        let capacity_ms = self.at.elapsed().as_secs_f64() * 1000.0 * cores();
-        Usage { parts, others_percent: 100.0 * others_ms / capacity_ms }
+        let elapsed_ms = self.at.elapsed().as_secs_f64() * 1000.0;
+        Usage { parts, elapsed_ms, others_percent: 100.0 * others_ms / (elapsed_ms * cores()) }
     }
 }
 
@@ -54,6 +52,7 @@ impl Meter {
 #[derive(Debug, Clone)]
 pub struct Usage {
     parts: Vec<(&'static str, f64)>,
+    elapsed_ms: f64,
     /// The share of the machine that other programs, and other guests of the same host, took.
     pub others_percent: f64,
 }
@@ -61,13 +60,31 @@ pub struct Usage {
 impl Usage {
     /// Microseconds a job, part by part.
     pub fn us_per(&self, jobs: f64) -> Map<String, Value> {
-        let each = self.parts.iter().map(|(name, ms)| (*name, ms * 1000.0 / jobs));
-        each.map(|(name, us)| (name.to_owned(), Value::from(rounded((us * 10.0).round() / 10.0)))).collect()
+        self.each(1000.0 / jobs)
     }
 
     /// Microseconds a job of all parts but the load generator.
     pub fn total_us_per(&self, jobs: f64) -> f64 {
-        self.parts.iter().filter(|(name, _)| *name != "load").map(|(_, ms)| ms).sum::<f64>() * 1000.0 / jobs
+        self.total(1000.0 / jobs)
+    }
+
+    /// Percent of one core, part by part.
+    pub fn percent_each(&self) -> Map<String, Value> {
+        self.each(100.0 / self.elapsed_ms)
+    }
+
+    /// Percent of one core, of all parts but the load generator.
+    pub fn percent(&self) -> f64 {
+        self.total(100.0 / self.elapsed_ms)
+    }
+
+    fn each(&self, factor: f64) -> Map<String, Value> {
+        let each = self.parts.iter().map(|(name, ms)| ((*name).to_owned(), (ms * factor * 10.0).round() / 10.0));
+        each.map(|(name, value)| (name, Value::from(value))).collect()
+    }
+
+    fn total(&self, factor: f64) -> f64 {
+        self.parts.iter().filter(|(name, _)| *name != "load").map(|(_, ms)| ms).sum::<f64>() * factor
     }
 }
 

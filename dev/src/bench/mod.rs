@@ -14,6 +14,7 @@ use crate::services::install;
 use crate::workspace::Workspace;
 use crate::{interrupt, terminal};
 
+use measures::Measure;
 use report::Report;
 use site::Ground;
 
@@ -80,8 +81,10 @@ pub fn run(options: &Options) -> Result<()> {
     if options.json {
         terminal::use_stderr();
     }
+    let chosen = |name: &str| options.names.is_empty() || options.names.iter().any(|wanted| wanted == name);
+    let chosen: Vec<&Measure> = measures::ALL.iter().filter(|measure| chosen(measure.name)).collect();
     let (postgres, _) = install::ensure_installed()?;
-    let wrk = install::ensure_wrk()?;
+    let wrk = chosen.iter().any(|measure| measure.many_clients).then(install::ensure_wrk).transpose()?;
     let bin_dir = binaries()?;
 
     terminal::step("starting PostgreSQL and Redis");
@@ -91,10 +94,10 @@ pub fn run(options: &Options) -> Result<()> {
     terminal::step("what the machine can do by itself");
     ceilings::measure(&ground, &mut report)?;
 
-    let chosen = |name: &str| options.names.is_empty() || options.names.iter().any(|wanted| wanted == name);
     let mut failures = Vec::new();
-    for measure in measures::ALL.iter().filter(|measure| chosen(measure.name)) {
+    for measure in chosen {
         terminal::step(format!("{}: {}", measure.name, measure.what));
+        ground.describe_now(&mut report)?;
         match (measure.run)(&ground, options.length, &mut report) {
             Ok(()) => {}
             Err(error) if error.is::<Interrupted>() => return Err(error),

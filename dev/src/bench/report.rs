@@ -52,13 +52,16 @@ impl Report {
             last = group;
             terminal::note(format!("{name:names$}  {value:>values$}  {target:targets$}  {verdict}"));
         }
-        let missed: Vec<&str> =
-            self.figures.iter().filter(|f| f.reached() == Some(false)).map(|f| f.name.as_str()).collect();
-        let verdict = match missed.as_slice() {
-            [] => "every target that was measured is reached".to_owned(),
-            missed => format!("not reached: {}", missed.join(", ")),
-        };
-        terminal::step(verdict);
+        let with_target: Vec<&Figure> = self.figures.iter().filter(|figure| figure.target.is_some()).collect();
+        let missed = with_target.iter().filter(|figure| figure.reached() == Some(false));
+        let missed: Vec<&str> = missed.map(|figure| figure.name.as_str()).collect();
+        match (with_target.len(), missed.len()) {
+            (0, _) => {}
+            (count, 0) => terminal::step(format!("all {count} targets reached")),
+            (count, missing) => {
+                terminal::step(format!("{missing} of {count} targets not reached: {}", missed.join(", ")));
+            }
+        }
     }
 }
 

@@ -10,11 +10,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::connection::Connection;
 use super::cpu::{self, Meter, Part};
+use super::figure::rounded;
 use super::load::{Load, Seen};
 use super::psql::Psql;
 use super::redis;
 use super::report::Report;
-use super::{ledger, tenant};
+use super::{ceilings, ledger, tenant};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::services::find::PostgresBinaries;
@@ -32,7 +33,8 @@ const TEMPLATE: &str = "millwork_fresh";
 pub struct Ground {
     pub services: Services,
     pub postgres: PostgresBinaries,
-    pub wrk: PathBuf,
+    /// Where the load generator is, if it was asked for.
+    wrk: Option<PathBuf>,
     bin_dir: PathBuf,
     master_keys: String,
     pub scratch: Scratch, // outlives the servers in it
@@ -40,7 +42,7 @@ pub struct Ground {
 
 impl Ground {
     /// Starts the servers and brings the schema up to date.
-    pub fn prepare(bin_dir: PathBuf, postgres: PostgresBinaries, wrk: PathBuf) -> Result<Self> {
+    pub fn prepare(bin_dir: PathBuf, postgres: PostgresBinaries, wrk: Option<PathBuf>) -> Result<Self> {
         let scratch = Scratch::on_disk("bench")?;
         let services = Services::start(scratch.path())?;
         let master_keys = format!("k1:{}", STANDARD.encode(secret::random::<32>()?));
@@ -52,20 +54,28 @@ impl Ground {
         Ok(ground)
     }
 
+    /// Says what everything is measured on.
     pub fn describe(&self, report: &mut Report) {
-        let Services { postgres, redis } = &self.services;
-        let (cores, load) = (cpu::cores(), cpu::load_average());
+        let (cores, Services { postgres, redis }) = (cpu::cores(), &self.services);
         terminal::note(format!(
-            "{cores} cores, load average {}; PostgreSQL {}, Redis {}; data in {}",
-            load.map_or("unknown".to_owned(), |load| load.to_string()),
+            "{cores} cores; PostgreSQL {}, Redis {}; data in {}",
             postgres.version(),
             redis.version(),
             postgres.data_dir().display()
         ));
         report.common("cores", cores);
-        report.common("load_average", load);
         report.common("postgresql", postgres.version());
         report.common("redis", redis.version());
+    }
+
+    /// Says what else is going on.
+    pub fn describe_now(&self, report: &mut Report) -> Result<()> {
+        let (load_average, fdatasync_ms) = (cpu::load_average(), rounded(ceilings::sync_now_ms(self)?));
+        let load = load_average.map_or("unknown".to_owned(), |load| load.to_string());
+        terminal::note(format!("load average {load}, fdatasync {fdatasync_ms} ms"));
+        report.common("load_average", load_average);
+        report.common("fdatasync_ms", fdatasync_ms);
+        Ok(())
     }
 
     pub fn psql(&self, database: &str) -> Result<Psql> {
@@ -176,7 +186,8 @@ impl<'a> Site<'a> {
     /// Posts `body` from 64 connections.
     pub fn load(&self, path: &str, body: String, rate: Option<f64>, length: Duration) -> Result<Seen> {
         let load = Load { url: format!("http://{}{path}", self.address), token: self.key.clone(), body, rate };
-        let seen = load.run(&self.ground.wrk, self.ground.scratch.path(), length)?;
+        let wrk = self.ground.wrk.as_ref().context("no load generator")?;
+        let seen = load.run(wrk, self.ground.scratch.path(), length)?;
         self.check()?;
         seen.ensure_answered()?;
         Ok(seen)

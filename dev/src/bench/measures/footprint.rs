@@ -10,14 +10,17 @@ use crate::bench::site::{Ground, Site, pause};
 /// In MB of 2^20 bytes.
 const LIMIT: Target = Target::Below(64.0);
 const SETTLE: Duration = Duration::from_secs(2);
+const IDLE: Duration = Duration::from_secs(5);
 
 /// How much memory each process has idle, and at most while 64 connections submit as fast as they can and the worker works
-/// it off.
+/// it off. Idle they also tell how much processor time they take for doing nothing.
 pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()> {
     let mut site = Site::open(ground)?;
     site.start_ready_worker()?;
     pause(SETTLE)?;
-    let idle = all(&site)?;
+    let meter = site.meter();
+    pause(IDLE)?;
+    let (usage, idle) = (meter.stop(), all(&site)?);
     site.submit(None, length)?;
     site.wait_until_idle(Duration::from_secs(120))?;
     for ((name, idle), (_, loaded)) in idle.into_iter().zip(all(&site)?) {
@@ -28,6 +31,7 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
                 .with("after_mb", rounded(loaded.now_mb)),
         );
     }
+    report.add(Figure::new("memory.idle_cpu", usage.percent(), "% of a core").with("each", usage.percent_each()));
     Ok(())
 }
 

@@ -19,17 +19,29 @@ mod tickets;
 pub struct Measure {
     pub name: &'static str,
     pub what: &'static str,
+    /// Takes the load generator.
+    pub many_clients: bool,
     pub run: fn(&Ground, Duration, &mut Report) -> Result<()>,
 }
 
 pub const ALL: [Measure; 7] = [
-    Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", run: submit::run },
-    Measure { name: "drain", what: "100,000 waiting jobs, one worker", run: drain::run },
-    Measure { name: "both", what: "64 connections submit while one worker keeps pace", run: both::run },
-    Measure { name: "latency", what: "submit to start at 50 a second", run: latency::run },
-    Measure { name: "events", what: "event to delivery", run: events::run },
-    Measure { name: "memory", what: "resident memory of each process", run: footprint::run },
-    Measure { name: "redis", what: "what waiting and finished jobs cost in Redis", run: tickets::run },
+    Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", many_clients: true, run: submit::run },
+    Measure { name: "drain", what: "100,000 waiting jobs, one worker", many_clients: false, run: drain::run },
+    Measure {
+        name: "both",
+        what: "64 connections submit while one worker keeps pace",
+        many_clients: true,
+        run: both::run,
+    },
+    Measure { name: "latency", what: "submit to start at 50 a second", many_clients: false, run: latency::run },
+    Measure { name: "events", what: "event to delivery", many_clients: true, run: events::run },
+    Measure { name: "memory", what: "resident memory of each process", many_clients: true, run: footprint::run },
+    Measure {
+        name: "redis",
+        what: "what waiting and finished jobs cost in Redis",
+        many_clients: false,
+        run: tickets::run,
+    },
 ];
 
 pub fn names() -> String {
