@@ -37,7 +37,8 @@ pub fn capture(mut command: Command, input: &str, limit: Duration) -> Result<Str
 /// Runs `command` in the open. On a terminal it draws its own progress; elsewhere its lines are passed on, and `doing` is
 /// repeated while it is quiet.
 pub fn run(doing: &str, command: Command, limit: Duration) -> Result<()> {
-    run_shown(doing, command, limit, !io::stderr().is_terminal(), |progress, stdout| progress.pass_on(stdout)).map(drop)
+    let pipe_stdout = !io::stderr().is_terminal() || terminal::is_on_stderr();
+    run_shown(doing, command, limit, pipe_stdout, |progress, stdout| progress.pass_on(stdout)).map(drop)
 }
 
 /// The same for a command whose standard output is meant for programs: it is the answer.

@@ -4,6 +4,8 @@
 //! The binary is `cargo dev`; the library serves other crates' tests, which start, kill and restart real servers and
 //! real processes with it.
 
+/// `cargo dev bench`.
+pub mod bench;
 /// A small blocking HTTP/1.1 client, and a receiver for one's own webhooks.
 pub mod http;
 /// Ctrl-C and the overall deadline, seen by every wait.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use millwork_dev::interrupt::{self, Interrupted};
-use millwork_dev::{suite, up};
+use millwork_dev::{bench, suite, up};
 
 const HELP: &str = "\
 Sets up and runs Millwork on this machine, with PostgreSQL and Redis servers of its own.
@@ -19,8 +19,16 @@ cargo dev test [ARGUMENTS]
     Runs the tests against fresh servers. ARGUMENTS go to `cargo nextest run`, or to `cargo test` where nextest is
     not installed.
 
-PostgreSQL 15+ and Redis 7+ are installed with apt-get if they are missing; it says so before. MILLWORK_PG_BIN (folder)
-and MILLWORK_REDIS_SERVER (program) name others to use. NO_COLOR turns colours off.
+cargo dev bench [NAME]... [--json] [--seconds N]
+    Measures release builds on fresh servers: the figures, their targets, and what the machine can do by itself. NAME is
+    one of submit, drain, both, latency, events, memory, redis; all of them unless named.
+    --json        one line of JSON a figure on standard output, and nothing else there
+    --seconds N   how long each load lasts, 10 unless told
+    MILLWORK_BENCH_BIN_DIR (folder) names binaries to measure instead of building them.
+
+PostgreSQL 15+ and Redis 7+ (and wrk 4+, for `bench`) are installed with apt-get if they are missing; it says so before.
+MILLWORK_PG_BIN (folder), MILLWORK_REDIS_SERVER and MILLWORK_WRK (programs) name others to use. NO_COLOR turns colours
+off.
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +48,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
     match arguments.split_first().map(|(command, rest)| (command.as_str(), rest)) {
         Some(("up", rest)) => up::run(up_options(rest)?).map(|()| ExitCode::SUCCESS),
         Some(("test", rest)) => suite::run(rest),
+        Some(("bench", rest)) => bench::run(&bench::Options::parse(rest)?).map(|()| ExitCode::SUCCESS),
         None | Some(("help" | "--help" | "-h", _)) => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -22,9 +22,17 @@ const MARK: &str = "millwork-scratch-";
 
 impl Scratch {
     pub fn new(label: &str) -> Result<Self> {
+        Self::below(&base([std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()])?, label)
+    }
+
+    /// Not in memory, where `/tmp` may be: for measuring.
+    pub fn on_disk(label: &str) -> Result<Self> {
+        Self::below(&base(["/var/tmp".into(), std::env::temp_dir(), "/tmp".into()])?, label)
+    }
+
+    fn below(base: &Path, label: &str) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let base = base()?;
-        sweep(&base);
+        sweep(base);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = base.join(format!("{MARK}{}-{count}-{label}", std::process::id()));
         fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -42,10 +50,9 @@ impl Drop for Scratch {
     }
 }
 
-/// The first of the usual places that PostgreSQL's user may enter; `TMPDIR` may be private to this one.
-fn base() -> Result<PathBuf> {
+/// The first of `places` that PostgreSQL's user may enter; `TMPDIR` may be private to this one.
+fn base(places: [PathBuf; 3]) -> Result<PathBuf> {
     let owner = Owner::of_postgres()?;
-    let places = [std::env::temp_dir(), "/tmp".into(), "/var/tmp".into()];
     places
         .into_iter()
         .filter_map(|place| place.canonicalize().ok())

@@ -2,15 +2,33 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const COLOURS: [&str; 6] = ["36", "35", "33", "32", "34", "31"];
 
-/// Whether to colour: standard output is a terminal and `NO_COLOR` is not set.
+static ON_STDERR: AtomicBool = AtomicBool::new(false);
+
+/// From now on everything is said on standard error; standard output is for [`result`]s alone.
+pub fn use_stderr() {
+    ON_STDERR.store(true, Ordering::Relaxed);
+}
+
+pub fn is_on_stderr() -> bool {
+    ON_STDERR.load(Ordering::Relaxed)
+}
+
+/// A line for programs, on standard output.
+pub fn result(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Whether to colour: what is written to is a terminal and `NO_COLOR` is not set.
 pub fn coloured() -> bool {
     static COLOURED: OnceLock<bool> = OnceLock::new();
     *COLOURED.get_or_init(|| {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        !refused && io::stdout().is_terminal()
+        !refused && if is_on_stderr() { io::stderr().is_terminal() } else { io::stdout().is_terminal() }
     })
 }
 
@@ -50,6 +68,10 @@ fn painted(code: &str, text: &str) -> String {
 
 /// Unlike `println!`, survives a reader that has gone, as in `cargo dev up | head`.
 fn print(line: &str) {
+    if is_on_stderr() {
+        let _ = writeln!(io::stderr(), "{line}");
+        return;
+    }
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -15,6 +15,8 @@ use crate::{command, interrupt};
 pub const PG_BIN: &str = "MILLWORK_PG_BIN";
 /// The server's binary, instead of searching.
 pub const REDIS_SERVER: &str = "MILLWORK_REDIS_SERVER";
+/// The load generator's program, instead of searching.
+pub const WRK: &str = "MILLWORK_WRK";
 
 pub const PG_OLDEST: u32 = 15;
 pub const REDIS_OLDEST: u32 = 7;
@@ -134,6 +136,16 @@ impl RedisServer {
         }
         command
     }
+}
+
+/// The load generator `wrk`; `None` when it is not installed. An unusable `MILLWORK_WRK` is an error.
+pub fn wrk() -> Result<Option<PathBuf>> {
+    if let Some(path) = env::var_os(WRK) {
+        let path = PathBuf::from(path);
+        ensure!(path.is_file(), "{WRK}={}: is no program", path.display());
+        return Ok(Some(path));
+    }
+    Ok(on_path().into_iter().map(|folder| folder.join("wrk")).find(|path| path.is_file()))
 }
 
 fn major(version: &str) -> u32 {

@@ -1,12 +1,13 @@
 //! Installs what is missing, by the system's package manager.
 
 use std::io::{self, IsTerminal};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::find::{PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer};
+use super::find::{self, PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer, WRK};
 use crate::{command, interrupt, sys, terminal};
 
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -23,16 +24,31 @@ pub fn ensure_installed() -> Result<(PostgresBinaries, RedisServer)> {
         .filter(|(absent, _)| *absent)
         .map(|(_, need)| need)
         .collect();
-    let names =
-        missing.iter().map(|need| format!("{} {} or newer", need.name, need.oldest)).collect::<Vec<_>>().join(" and ");
-    ensure!(has_apt(), "{names} not found, and this system has no apt-get. {}", advice(&missing));
-
-    terminal::step(format!("{names} not found; installing"));
-    apt_install(&missing)?;
+    install(&missing)?;
     match (PostgresBinaries::find()?, RedisServer::find()?) {
         (Some(postgres), Some(redis)) => Ok((postgres, redis)),
-        _ => bail!("the packages are installed, and yet {names} cannot be found. {}", advice(&missing)),
+        _ => bail!("the packages are installed, and yet {} cannot be found. {}", names(&missing), advice(&missing)),
     }
+}
+
+/// Makes sure that the load generator is there, like [`ensure_installed`], and answers where.
+pub fn ensure_wrk() -> Result<PathBuf> {
+    if let Some(wrk) = find::wrk()? {
+        return Ok(wrk);
+    }
+    install(&[&LOAD_GENERATOR])?;
+    find::wrk()?.with_context(|| format!("wrk is installed, and yet cannot be found. {}", advice(&[&LOAD_GENERATOR])))
+}
+
+fn install(missing: &[&Need]) -> Result<()> {
+    let names = names(missing);
+    ensure!(has_apt(), "{names} not found, and this system has no apt-get. {}", advice(missing));
+    terminal::step(format!("{names} not found; installing"));
+    apt_install(missing)
+}
+
+fn names(needs: &[&Need]) -> String {
+    needs.iter().map(|need| format!("{} {} or newer", need.name, need.oldest)).collect::<Vec<_>>().join(" and ")
 }
 
 struct Need {
@@ -41,12 +57,36 @@ struct Need {
     /// On Debian and Ubuntu.
     package: &'static str,
     override_variable: &'static str,
+    /// With the package managers of [`MANAGERS`].
+    elsewhere: [&'static str; 5],
 }
 
-const POSTGRES: Need = Need { name: "PostgreSQL", oldest: PG_OLDEST, package: "postgresql", override_variable: PG_BIN };
+const POSTGRES: Need = Need {
+    name: "PostgreSQL",
+    oldest: PG_OLDEST,
+    package: "postgresql",
+    override_variable: PG_BIN,
+    elsewhere: ["postgresql@17", "postgresql-server", "postgresql", "postgresql17", "postgresql-server"],
+};
 /// The tools' package holds the server's program; the server's own would also start one for the whole system.
-const REDIS: Need =
-    Need { name: "Redis", oldest: REDIS_OLDEST, package: "redis-tools", override_variable: REDIS_SERVER };
+const REDIS: Need = Need {
+    name: "Redis",
+    oldest: REDIS_OLDEST,
+    package: "redis-tools",
+    override_variable: REDIS_SERVER,
+    elsewhere: ["redis", "valkey", "valkey", "redis", "redis7"],
+};
+const LOAD_GENERATOR: Need =
+    Need { name: "wrk", oldest: 4, package: "wrk", override_variable: WRK, elsewhere: ["wrk"; 5] };
+
+/// What installs packages where there is no apt-get.
+const MANAGERS: [(&str, &str); 5] = [
+    ("brew", "brew install"),
+    ("dnf", "sudo dnf install"),
+    ("pacman", "sudo pacman -S"),
+    ("apk", "apk add"),
+    ("zypper", "sudo zypper install"),
+];
 
 fn apt_install(missing: &[&Need]) -> Result<()> {
     let packages = missing.iter().map(|need| need.package).collect::<Vec<_>>();
@@ -88,12 +128,7 @@ fn as_root(words: &[&str]) -> Result<Command> {
     let mut command = if sys::user_id() == 0 {
         Command::new("env")
     } else {
-        ensure!(
-            on_path("sudo"),
-            "installing needs root, and sudo is not here; as root run: apt-get install {} {}",
-            POSTGRES.package,
-            REDIS.package
-        );
+        ensure!(on_path("sudo"), "installing needs root, and sudo is not here; as root run: {}", words.join(" "));
         let mut sudo = Command::new("sudo");
         if !io::stdin().is_terminal() {
             sudo.arg("-n");
@@ -134,18 +169,12 @@ fn major(version: &str) -> u32 {
 fn advice(missing: &[&Need]) -> String {
     let wanted: Vec<_> = missing.iter().map(|need| format!("{} {}+", need.name, need.oldest)).collect();
     let overrides: Vec<_> = missing.iter().map(|need| need.override_variable).collect();
-    let hint = [
-        ("brew", "brew install postgresql@17 redis"),
-        ("dnf", "sudo dnf install postgresql-server valkey"),
-        ("pacman", "sudo pacman -S postgresql valkey"),
-        ("apk", "apk add postgresql17 redis"),
-        ("zypper", "sudo zypper install postgresql-server redis7"),
-    ];
-    let hint = hint
-        .iter()
-        .find(|(manager, _)| on_path(manager))
-        .map(|(_, line)| format!(" (for example: {line})"))
-        .unwrap_or_default();
+    let manager = MANAGERS.iter().enumerate().find(|(_, (manager, _))| on_path(manager));
+    let hint = manager.map(|(index, (_, install))| {
+        let packages: Vec<_> = missing.iter().map(|need| need.elsewhere[index]).collect();
+        format!(" (for example: {install} {})", packages.join(" "))
+    });
+    let hint = hint.unwrap_or_default();
     format!("Install {}{hint}, or say where it is with {}", wanted.join(" and "), overrides.join(" and "))
 }
 
