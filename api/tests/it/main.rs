@@ -4,9 +4,11 @@
 
 mod api_keys;
 mod auth;
+mod events;
 mod health;
 mod idempotency;
 mod openapi;
 mod problems;
 mod process;
 mod support;
+mod webhooks;
