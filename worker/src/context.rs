@@ -23,3 +23,27 @@ pub struct Context {
     pub egress: Egress,
     pub deliveries: Deliveries,
 }
+
+#[cfg(feature = "testing")]
+impl Context {
+    /// A context over a test's database that may call `nets`.
+    ///
+    /// # Errors
+    /// Fails when the system's certificates cannot be read.
+    pub fn for_test(
+        db: &millwork_shared::testing::TestDb,
+        keys: Arc<KeyRing>,
+        nets: millwork_shared::egress::AllowedNets,
+        webhooks: crate::webhooks::Settings,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            db: db.db.clone(),
+            system: db.db.system(),
+            keys,
+            clock: db.clock.clone(),
+            retention: Duration::from_secs(30 * 86_400),
+            egress: Egress::new(nets)?,
+            deliveries: Deliveries::new(webhooks, db.db.system()),
+        })
+    }
+}

@@ -116,7 +116,15 @@ fn modernise(value: &mut Value) {
             for key in ["example", "default", "title", "description"] {
                 map.remove(key);
             }
-            map.values_mut().for_each(modernise);
+            for (key, inner) in map.iter_mut() {
+                match inner {
+                    // Keyed by names that clients see: a field may be called `description`.
+                    Value::Object(named) if matches!(key.as_str(), "properties" | "schemas") => {
+                        named.values_mut().for_each(modernise);
+                    }
+                    inner => modernise(inner),
+                }
+            }
             bound_integers(map);
             for (exclusive, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
                 if let Some(Value::Bool(on)) = map.get(exclusive) {

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod auth;
+mod events;
 mod health;
 mod idempotency;
 mod openapi;
@@ -11,3 +12,4 @@ mod problems;
 mod process;
 mod server;
 mod support;
+mod webhooks;

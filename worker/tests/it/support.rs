@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use millwork_shared::egress::AllowedNets;
 use millwork_shared::events::queries::{NewDelivery, NewEvent, insert_deliveries, insert_events};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::{DeliveryId, EventId, JobId, TenantId, WebhookId};
@@ -14,9 +15,8 @@ use millwork_shared::webhooks::jobs::DeliverWebhook;
 use millwork_shared::webhooks::queries::{self, NewWebhook, WebhookRow};
 use millwork_shared::webhooks::{generate_secret, headers_context, secret_context};
 use millwork_worker::context::Context;
-use millwork_worker::egress::Egress;
 use millwork_worker::runtime::Run;
-use millwork_worker::webhooks::{Deliveries, Settings};
+use millwork_worker::webhooks::Settings;
 use serde_json::value::RawValue;
 
 pub struct World {
@@ -34,23 +34,16 @@ pub struct Endpoint {
 
 impl World {
     pub async fn create() -> Self {
-        Self::create_with(Egress::new("127.0.0.0/8".parse().unwrap()).unwrap()).await
+        Self::create_with("127.0.0.0/8".parse().unwrap()).await
     }
 
-    pub async fn create_with(egress: Egress) -> Self {
+    /// A world in which only `nets` may be called, of what is private.
+    pub async fn create_with(nets: AllowedNets) -> Self {
         let db = TestDb::create().await;
         let tenant = db.tenant("Acme").await;
         let keys = Arc::new(KeyRing::parse(&format!("t:{}", STANDARD.encode([7; 32]))).unwrap());
         let settings = Settings { schedule: "10s,100s".parse().unwrap(), timeout: Duration::from_millis(1_000) };
-        let ctx = Context {
-            db: db.db.clone(),
-            system: db.db.system(),
-            keys: keys.clone(),
-            clock: db.clock.clone(),
-            retention: Duration::from_secs(86_400),
-            egress,
-            deliveries: Deliveries::new(settings, db.db.system()),
-        };
+        let ctx = Context::for_test(&db, keys.clone(), nets, settings).unwrap();
         Self { db, ctx: Arc::new(ctx), tenant, keys }
     }
 

@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use millwork_shared::Error;
+use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{EventId, JobId, WebhookId};
 use millwork_shared::jobs::{Cause, Outcome};
 use millwork_shared::testing::{HttpReceiver, Received, Reply};
 use millwork_shared::webhooks::jobs::DeliverWebhook;
 use millwork_shared::webhooks::queries::{self, Change};
 use millwork_shared::webhooks::{generate_secret, secret_context};
-use millwork_worker::egress::Egress;
 use millwork_worker::runtime::Run;
 use millwork_worker::webhooks::deliver::deliver;
 use serde_json::json;
@@ -230,7 +230,7 @@ async fn an_endpoint_of_another_tenant_is_absent() {
 
 #[tokio::test]
 async fn a_private_address_is_not_called() {
-    let world = World::create_with(Egress::new(Default::default()).unwrap()).await;
+    let world = World::create_with(AllowedNets::default()).await;
     let receiver = HttpReceiver::start().await;
     let endpoint = world.endpoint(receiver.url("/")).await;
     let (job, run) = world.event(endpoint.id, "{}").await;

@@ -2,6 +2,8 @@
 
 /// Requests and their answers.
 mod client;
+/// A worker beside the API.
+mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,6 +33,7 @@ pub struct TestApp {
     pub db: TestDb,
     pub app: App,
     pub url: String,
+    redis_client: ::redis::Client,
     stop: CancellationToken,
 }
 
@@ -76,7 +79,7 @@ impl TestApp {
         let stop = CancellationToken::new();
         let endpoint = millwork_api::app(app.clone());
         tasks::spawn("api", server::serve(listener, endpoint, stop.clone(), Duration::from_secs(1)));
-        Self { db, app, url, stop }
+        Self { db, app, url, redis_client: client, stop }
     }
 
     /// A client that does not say who it is.
