@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::config::PublicUrl;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{Db, SystemDb};
 
 use crate::egress::Egress;
+use crate::email::Mailer;
 use crate::webhooks::Deliveries;
 
 /// Made once at start, shared by all handlers.
@@ -22,4 +24,7 @@ pub struct Context {
     /// Calls third parties.
     pub egress: Egress,
     pub deliveries: Deliveries,
+    pub mailer: Mailer,
+    /// What links in mails start with.
+    pub public_url: PublicUrl,
 }
