@@ -7,10 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::clock::Clock;
-use millwork_shared::infra::config::{self, Faults, KeyRingArgs, StoreArgs};
+use millwork_shared::infra::config::{self, Faults, KeyRingArgs, PublicUrlArgs, StoreArgs};
 use millwork_shared::infra::telemetry::LogConfig;
 use millwork_shared::jobs::dispatch::Dispatcher;
-use url::Url;
 
 use crate::{App, Parts};
 
@@ -46,9 +45,8 @@ pub struct ServeArgs {
     /// Listen address [default: 127.0.0.1:8080]
     #[arg(long, env = "API_ADDR")]
     api_addr: Option<String>,
-    /// What links in mails and `Location` start with [default: http:// and the listen address]
-    #[arg(long, env = "PUBLIC_URL")]
-    public_url: Option<String>,
+    #[command(flatten)]
+    public_url: PublicUrlArgs,
     /// Who may register: open, invite, closed [default: open]
     #[arg(long, env = "REGISTRATION")]
     registration: Option<String>,
@@ -114,16 +112,16 @@ impl Cli {
         let stores = self.stores.open(DB_CONNECTIONS, &mut faults);
         let keys = args.keys.read(&mut faults);
         let addr = config::listen_addr("API_ADDR", &args.api_addr, "127.0.0.1:8080", &mut faults);
-        let public_url = faults.optional("PUBLIC_URL", &args.public_url, public_url);
+        let public_url = args.public_url.read(&args.api_addr, &mut faults);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
         let nets = args.egress.read(&mut faults);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         faults.finish()?;
-        let (Some(stores), Some(keys), Some(addr)) = (stores, keys, addr) else {
+        let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
             anyhow::bail!("a part of the configuration is missing");
         };
         let settings = Settings {
-            public_url: public_url.unwrap_or_else(|| format!("http://{addr}")),
+            public_url: public_url.join(""),
             registration: registration.unwrap_or(Registration::Open),
             nets,
         };
@@ -145,15 +143,6 @@ impl Cli {
     pub fn database(&self) -> anyhow::Result<millwork_shared::infra::db::Db> {
         self.stores.open_database(1)
     }
-}
-
-fn public_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|e| format!("`{text}`: {e}"))?;
-    let fits = matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none();
-    if !fits || !url.has_host() {
-        return Err(format!("`{text}` is not an address such as https://api.example.com"));
-    }
-    Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
 #[cfg(test)]
@@ -193,15 +182,6 @@ mod tests {
             "EGRESS_ALLOW_CIDRS",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
-        }
-    }
-
-    #[test]
-    fn the_public_address_has_no_slash_at_its_end() {
-        assert_eq!(public_url("https://x.example/").unwrap(), "https://x.example");
-        assert_eq!(public_url("http://x.example:8080/base/").unwrap(), "http://x.example:8080/base");
-        for bad in ["x.example", "ftp://x", "https://x/?a=1", "mailto:a@b"] {
-            assert!(public_url(bad).is_err(), "{bad}");
         }
     }
 }

@@ -4,6 +4,8 @@
 pub mod auth;
 /// What may be called from here: rules on addresses and URLs given by third parties.
 pub mod egress;
+/// E-mail: whom it may go to, what it may say, and the job that sends it.
+pub mod email;
 /// The one domain error, mapped once to HTTP (api) and once to a retry decision (worker).
 pub mod error;
 /// Events that tenants publish, and their types.

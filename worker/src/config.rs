@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use clap::Parser;
 use millwork_shared::egress::{AllowedNets, EgressArgs};
-use millwork_shared::infra::config::{Faults, KeyRingArgs, StoreArgs, Stores, listen_addr, parse};
+use millwork_shared::infra::config::{
+    Faults, KeyRingArgs, PublicUrl, PublicUrlArgs, StoreArgs, Stores, listen_addr, parse,
+};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::telemetry::LogConfig;
 use millwork_shared::jobs::Queue;
 
+use crate::email::{MailArgs, Mailer};
 use crate::runtime::Settings;
 use crate::webhooks::{self, WebhookArgs};
 
@@ -29,6 +32,13 @@ struct Cli {
     webhooks: WebhookArgs,
     #[command(flatten)]
     egress: EgressArgs,
+    #[command(flatten)]
+    mail: MailArgs,
+    #[command(flatten)]
+    public_url: PublicUrlArgs,
+    /// Where the API listens; PUBLIC_URL is derived from it [default: 127.0.0.1:8080]
+    #[arg(long, env = "API_ADDR")]
+    api_addr: Option<String>,
     /// Where /health and /metrics are served [default: 127.0.0.1:8081]
     #[arg(long, env = "WORKER_ADDR")]
     worker_addr: Option<String>,
@@ -56,6 +66,8 @@ pub struct Config {
     pub webhooks: webhooks::Settings,
     pub nets: AllowedNets,
     pub retention: Duration,
+    pub mailer: Mailer,
+    pub public_url: PublicUrl,
 }
 
 impl Config {
@@ -80,14 +92,18 @@ impl Config {
         let days = faults.optional("RETENTION_DAYS", &cli.retention_days, retention_days).unwrap_or(30);
         let webhooks = cli.webhooks.read(&mut faults);
         let nets = cli.egress.read(&mut faults);
-        let (Some(stores), Some(keys), Some(addr), Some(webhooks)) = (stores, keys, addr, webhooks) else {
+        let mailer = cli.mail.read(&mut faults);
+        let public_url = cli.public_url.read(&cli.api_addr, &mut faults);
+        let (Some(stores), Some(keys), Some(addr), Some(webhooks), Some(mailer), Some(public_url)) =
+            (stores, keys, addr, webhooks, mailer, public_url)
+        else {
             faults.finish()?;
             anyhow::bail!("the configuration is not usable");
         };
         faults.finish()?;
         let settings = Settings { queues, grace: Duration::from_secs(grace_s), ..Settings::default() };
         let retention = Duration::from_secs(days * 86_400);
-        Ok(Self { stores, keys, log: cli.log, addr, settings, webhooks, nets, retention })
+        Ok(Self { stores, keys, log: cli.log, addr, settings, webhooks, nets, retention, mailer, public_url })
     }
 }
 

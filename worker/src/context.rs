@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::config::PublicUrl;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{Db, SystemDb};
 
 use crate::egress::Egress;
+use crate::email::Mailer;
 use crate::webhooks::Deliveries;
 
 /// Made once at start, shared by all handlers.
@@ -22,11 +24,14 @@ pub struct Context {
     /// Calls third parties.
     pub egress: Egress,
     pub deliveries: Deliveries,
+    pub mailer: Mailer,
+    /// What links in mails start with.
+    pub public_url: PublicUrl,
 }
 
 #[cfg(feature = "testing")]
 impl Context {
-    /// A context over a test's database that may call `nets`.
+    /// A context over a test's database that may call `nets` and has nowhere to send mail to.
     ///
     /// # Errors
     /// Fails when the system's certificates cannot be read.
@@ -36,6 +41,13 @@ impl Context {
         nets: millwork_shared::egress::AllowedNets,
         webhooks: crate::webhooks::Settings,
     ) -> anyhow::Result<Self> {
+        let mut faults = millwork_shared::infra::config::Faults::default();
+        let mail = crate::email::MailArgs {
+            mail_url: Some("file:///nowhere".into()),
+            mail_from: Some("Millwork <no-reply@example.com>".into()),
+        };
+        let mailer = mail.read(&mut faults);
+        faults.finish()?;
         Ok(Self {
             db: db.db.clone(),
             system: db.db.system(),
@@ -44,6 +56,8 @@ impl Context {
             retention: Duration::from_secs(30 * 86_400),
             egress: Egress::new(nets)?,
             deliveries: Deliveries::new(webhooks, db.db.system()),
+            mailer: mailer.ok_or_else(|| anyhow::anyhow!("no mailer"))?,
+            public_url: "http://millwork.example".parse().map_err(anyhow::Error::msg)?,
         })
     }
 }

@@ -8,12 +8,16 @@ use millwork_shared::infra::{db, tasks};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use tokio_util::sync::CancellationToken;
 
+/// Mails to users about their accounts.
+pub mod auth;
 /// Flags and environment.
 pub mod config;
 /// What handlers may use.
 pub mod context;
 /// The HTTP client for calls that third parties asked for.
 pub mod egress;
+/// Sends mail: words from templates or from the client, by SMTP or into a folder.
+pub mod email;
 /// `/health/*`.
 mod health;
 /// Calls of a URL, made later.
@@ -48,6 +52,8 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
         retention: config.retention,
         egress: egress::Egress::new(config.nets)?,
         deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system()),
+        mailer: config.mailer,
+        public_url: config.public_url,
     };
     let runtime = runtime::Runtime {
         settings: config.settings,

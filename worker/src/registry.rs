@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::http_requests::call::call;
-use crate::maintenance;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
+use crate::{auth, email, maintenance};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
     Registry::over(context)
         .with(echo::echo)
+        .with(email::send::send)
+        .with(auth::send_verification::send_verification)
+        .with(auth::send_welcome::send_welcome)
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
         .with(maintenance::clean_up)

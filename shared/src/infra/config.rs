@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use sqlx::postgres::PgConnectOptions;
+use url::Url;
 
 use super::crypto::{KeyRing, Secret};
 use super::db::Db;
@@ -136,6 +137,54 @@ impl KeyRingArgs {
     }
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct PublicUrlArgs {
+    /// What links in mails and Location headers start with [default: http:// and API_ADDR]
+    #[arg(long, env = "PUBLIC_URL")]
+    public_url: Option<String>,
+}
+
+/// Where clients and people reach the API from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(String);
+
+impl PublicUrlArgs {
+    /// `api_addr` is the value of API_ADDR, if it has one.
+    pub fn read(&self, api_addr: &Option<String>, faults: &mut Faults) -> Option<PublicUrl> {
+        let given = |text: &Option<String>| text.clone().filter(|t| !t.trim().is_empty());
+        let usual = given(api_addr).unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+        let text = given(&self.public_url).or_else(|| Some(format!("http://{}", usual.trim())));
+        faults.required("PUBLIC_URL", &text, PublicUrl::from_str)
+    }
+}
+
+impl PublicUrl {
+    /// The address of `path`, which starts with a slash.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let url = Url::parse(text).map_err(|e| format!("`{text}`: {e}"))?;
+        let plain = matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none();
+        if !plain {
+            return Err(format!(
+                "`{text}` is not a URL such as https://millwork.example.com, without user, query and fragment"
+            ));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
 /// Reads a listen address, with a default.
 pub fn listen_addr(name: &str, text: &Option<String>, default: &str, faults: &mut Faults) -> Option<SocketAddr> {
     let text = text.clone().or_else(|| Some(default.to_owned()));
@@ -152,6 +201,21 @@ pub fn secret(text: &Option<String>) -> Option<Secret<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_start_with_the_public_url_or_the_address_of_the_api() {
+        let join = |public_url: Option<&str>, api_addr: Option<&str>| {
+            let args = PublicUrlArgs { public_url: public_url.map(str::to_owned) };
+            args.read(&api_addr.map(str::to_owned), &mut Faults::default()).map(|url| url.join("/x"))
+        };
+        assert_eq!(join(None, None).unwrap(), "http://127.0.0.1:8080/x");
+        assert_eq!(join(Some(""), Some("127.0.0.1:9000")).unwrap(), "http://127.0.0.1:9000/x");
+        assert_eq!(join(Some("https://m.example.com/"), Some("127.0.0.1:9000")).unwrap(), "https://m.example.com/x");
+        assert_eq!(join(Some("https://example.com/m/"), None).unwrap(), "https://example.com/m/x");
+        for bad in ["m.example.com", "ftp://m.example.com", "https://a:b@m.example.com", "https://m.example.com?x"] {
+            assert_eq!(join(Some(bad), None), None, "{bad}");
+        }
+    }
 
     #[test]
     fn every_fault_is_named_at_once() {

@@ -51,6 +51,7 @@ id!(TenantId);
 id!(UserId);
 id!(ApiKeyId);
 id!(SessionId);
+id!(OneTimeTokenId);
 id!(JobId);
 id!(
     /// One start of one worker process; a process that lost its lease takes a new one.

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{Job, Queue};
 use crate::egress::AllowedNets;
+use crate::email::{self, jobs::SendEmail};
 use crate::http_requests::jobs::HttpRequest;
 
 /// Returns its payload. For trying things and for benchmarks.
@@ -105,6 +106,7 @@ static KINDS: LazyLock<Vec<ClientKind>> = LazyLock::new(|| {
     vec![
         ClientKind::of::<Echo>(None),
         ClientKind::of::<HttpRequest>(Some(HttpRequest::schema())).with_rules(HttpRequest::rules),
+        ClientKind::of::<SendEmail>(Some(email::jobs::schema())).with_rules(|payload, _| email::jobs::faults(payload)),
     ]
 });
 
@@ -116,4 +118,85 @@ pub fn find(name: &str) -> Option<&'static ClientKind> {
 /// The names of all kinds that clients may submit.
 pub fn names() -> Vec<&'static str> {
     KINDS.iter().map(|kind| kind.name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+
+    fn faults(kind: &str, payload: Value) -> Vec<Fault> {
+        let mut faults = find(kind).unwrap().faults(&to_raw_value(&payload).unwrap(), &AllowedNets::default());
+        faults.sort();
+        faults
+    }
+
+    fn pointers(payload: Value) -> Vec<String> {
+        faults("email.send", payload).into_iter().map(|(pointer, _)| pointer).collect()
+    }
+
+    #[test]
+    fn a_mail_that_fits_has_no_faults_and_parses() {
+        for payload in [
+            json!({"to": "ada@example.com", "subject": "Hi", "text": "Hello"}),
+            json!({"to": "Ada <ada@example.com>", "subject": "Hi", "text": "", "html": "<p>Hello</p>"}),
+            json!({"to": "ada@example.com", "template": "welcome", "locale": "de-AT",
+                   "variables": {"name": "Ada", "tenant": "Acme", "url": "https://example.com"}}),
+        ] {
+            assert_eq!(faults("email.send", payload.clone()), []);
+            let mail: SendEmail = serde_json::from_value(payload.clone()).unwrap();
+            let again: SendEmail = serde_json::from_value(json!(mail)).unwrap();
+            assert_eq!(mail.to, again.to);
+        }
+    }
+
+    #[test]
+    fn every_fault_of_a_mail_is_named_where_it_is() {
+        let payload = json!({"to": "ada@example.com\r\nBcc: eve@example.com", "template": "verification",
+                             "variables": {"name": "a\nb", "a/b": 1, "valid_for_hours": 0}, "locale": "../en", "cc": "x"});
+        let pointers = pointers(payload.clone());
+        let expected = [
+            "/cc",
+            "/locale",
+            "/to",
+            "/variables/a~1b",
+            "/variables/name",
+            "/variables/url",
+            "/variables/valid_for_hours",
+        ];
+        assert_eq!(pointers, expected);
+        let url = faults("email.send", payload).into_iter().find(|(p, _)| p == "/variables/url").unwrap();
+        assert_eq!(url.1, "missing; the template `verification` needs it");
+    }
+
+    #[test]
+    fn the_two_forms_of_a_mail_do_not_mix() {
+        assert_eq!(pointers(json!({})), ["/subject", "/text", "/to"]);
+        assert_eq!(pointers(json!([])), [""]);
+        assert_eq!(pointers(json!({"to": 1, "template": "welcome"})), ["/to", "/variables"]);
+        let both = json!({"to": "a@b.c", "template": "welcome", "subject": "x", "text": "x",
+                          "variables": {"name": "Ada", "tenant": "Acme", "url": "https://example.com"}});
+        assert_eq!(pointers(both), ["/subject", "/text"]);
+    }
+
+    #[test]
+    fn an_unknown_template_is_answered_with_the_list() {
+        let payload = json!({"to": "a@b.c", "template": "nope", "variables": {}});
+        let list = "must be one of welcome, verification, password_reset, invitation";
+        assert_eq!(faults("email.send", payload), [("/template".to_owned(), list.to_owned())]);
+    }
+
+    #[test]
+    fn a_written_mail_is_bounded_and_keeps_to_its_subject_line() {
+        let mail = |subject: &str, text: usize| {
+            pointers(json!({"to": "a@b.c", "subject": subject, "text": "x".repeat(text), "html": "x".repeat(text)}))
+        };
+        assert_eq!(mail(&"ä".repeat(255), 256 * 1024), [""; 0]);
+        assert_eq!(mail(&"ä".repeat(256), 256 * 1024 + 1), ["/html", "/subject", "/text"]);
+        for subject in ["", " ", "Hi\nBcc: eve@example.com", "Hi\r", "Hi\u{85}", "Hi\u{2028}x", "Hi\0"] {
+            assert_eq!(mail(subject, 1), ["/subject"], "{subject:?}");
+        }
+    }
 }

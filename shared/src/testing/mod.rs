@@ -9,8 +9,12 @@ use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
 use crate::infra::ids::TenantId;
 
+/// Mails as their receiver reads them.
+pub mod mail;
 /// An HTTP server that answers by a script.
 pub mod receiver;
+/// An SMTP server that answers by a script.
+pub mod smtp;
 
 pub use receiver::{HttpReceiver, Received, Reply};
 

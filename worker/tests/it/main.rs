@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod auth;
 mod egress;
+mod email;
 mod http_requests;
 mod support;
 mod webhooks;

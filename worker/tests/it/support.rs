@@ -7,7 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::events::queries::{NewDelivery, NewEvent, insert_deliveries, insert_events};
+use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::config::Faults;
 use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::{DeliveryId, EventId, JobId, TenantId, WebhookId};
 use millwork_shared::jobs::{Cause, JobError, Outcome};
 use millwork_shared::testing::TestDb;
@@ -15,8 +18,10 @@ use millwork_shared::webhooks::jobs::DeliverWebhook;
 use millwork_shared::webhooks::queries::{self, NewWebhook, WebhookRow};
 use millwork_shared::webhooks::{generate_secret, headers_context, secret_context};
 use millwork_worker::context::Context;
+use millwork_worker::egress::Egress;
+use millwork_worker::email::MailArgs;
 use millwork_worker::runtime::Run;
-use millwork_worker::webhooks::Settings;
+use millwork_worker::webhooks::{Deliveries, Settings};
 use serde_json::value::RawValue;
 
 pub struct World {
@@ -110,6 +115,32 @@ impl World {
     pub fn run(&self, job: JobId) -> Run {
         Run::for_test(self.tenant, job)
     }
+}
+
+/// A context whose mails go to `mail_url`.
+pub fn context(db: &Db, egress: Egress, mail_url: &str) -> Context {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut faults = Faults::default();
+    let mail = MailArgs { mail_url: Some(mail_url.into()), mail_from: Some("Millwork <no-reply@example.com>".into()) };
+    let mailer = mail.read(&mut faults);
+    faults.finish().unwrap();
+    let webhooks = Settings { schedule: "10s,100s".parse().unwrap(), timeout: Duration::from_millis(1_000) };
+    Context {
+        db: db.clone(),
+        system: db.system(),
+        keys: Arc::new(KeyRing::parse(&format!("t:{}", STANDARD.encode([7; 32]))).unwrap()),
+        clock: Clock::default(),
+        retention: Duration::from_secs(86_400),
+        egress,
+        deliveries: Deliveries::new(webhooks, db.system()),
+        mailer: mailer.unwrap(),
+        public_url: "https://millwork.example.com/m".parse().unwrap(),
+    }
+}
+
+/// No private network may be called.
+pub fn no_egress() -> Egress {
+    Egress::new(AllowedNets::default()).unwrap()
 }
 
 /// The error and the wait in seconds of a retry.

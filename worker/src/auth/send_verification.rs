@@ -1,0 +1,45 @@
+//! The kind `auth.send_verification`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use millwork_shared::Result;
+use millwork_shared::auth::jobs::SendVerification;
+use millwork_shared::auth::one_time_tokens::{self, Purpose, find_addressee};
+use millwork_shared::email::Template;
+use millwork_shared::email::templates::line;
+use millwork_shared::infra::crypto;
+use millwork_shared::jobs::Outcome;
+use serde_json::{Map, Value};
+use tracing::instrument;
+
+use super::send_to;
+use crate::context::Context;
+use crate::runtime::Run;
+
+const VALID_FOR_HOURS: u32 = 24;
+
+/// Sends the user a link that proves their address. One who has left meanwhile, or has proven it, gets no mail.
+///
+/// The token exists in the mail alone; a second run makes another, and both links work until one is used or expires.
+#[instrument(name = "job.auth.send_verification", skip_all, fields(user.id = %job.user))]
+pub async fn send_verification(job: SendVerification, run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
+    let mut tx = ctx.system.system().await?;
+    let user = match find_addressee(&mut tx, run.tenant, job.user).await? {
+        Some(user) if !user.verified => user,
+        _ => return Ok(Outcome::Done(None)),
+    };
+    let token = URL_SAFE_NO_PAD.encode(crypto::random_bytes::<32>());
+    let valid_for = Duration::from_secs(u64::from(VALID_FOR_HOURS) * 3600);
+    let hash = crypto::token_hash(&token);
+    one_time_tokens::insert(&mut tx, job.user, Purpose::VerifyEmail, &hash, valid_for).await?;
+    tx.commit().await?; // before the mail goes out, which can be fast
+    let variables: Map<String, Value> = Map::from_iter([
+        ("name".to_owned(), line(&user.name).into()),
+        ("url".to_owned(), ctx.public_url.join(&format!("/verify-email?token={token}")).into()),
+        ("valid_for_hours".to_owned(), VALID_FOR_HOURS.into()),
+    ]);
+    send_to(&user, Template::Verification, variables, &run, &ctx).await
+}
