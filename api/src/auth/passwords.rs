@@ -1,6 +1,7 @@
 //! argon2id on threads of its own: a hash takes tens of milliseconds and 19 MiB, so that few run at once.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use argon2::Argon2;
@@ -20,6 +21,13 @@ static THREADS: LazyLock<Semaphore> =
 /// A hash of a password that nobody has, for people who do not exist.
 static NOBODY: LazyLock<Option<String>> = LazyLock::new(|| hash_now("nobody has this password").ok());
 
+static VERIFICATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// How many passwords this process has checked against a hash, that of nobody included.
+pub fn verifications() -> u64 {
+    VERIFICATIONS.load(Ordering::Relaxed)
+}
+
 /// The PHC string to store.
 pub async fn hash(password: Secret<String>) -> Result<String> {
     on_a_thread(move || hash_now(password.expose())).await?
@@ -34,6 +42,7 @@ pub async fn verify(password: Secret<String>, stored: Option<String>) -> Result<
             tracing::error!("a stored password hash is not a PHC string");
             return false;
         };
+        VERIFICATIONS.fetch_add(1, Ordering::Relaxed);
         Argon2::default().verify_password(password.expose().as_bytes(), &parsed).is_ok() && exists
     })
     .await
