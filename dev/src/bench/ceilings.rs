@@ -86,15 +86,13 @@ fn inserts(ground: &Ground, report: &mut Report) -> Result<()> {
         pgbench.args(["--no-vacuum", "--protocol=prepared"]).arg(format!("--client={clients}"));
         pgbench.arg(format!("--time={}", EACH.as_secs())).arg("--file").arg(&script);
         psql::as_superuser(&mut pgbench, &ground.services.postgres, database);
-        match command::capture(pgbench, "", EACH + Duration::from_secs(30)) {
-            Ok(output) => {
-                let per_s = tps(&output).with_context(|| format!("pgbench printed no rate: {output}"))?;
-                report.add(Figure::new(format!("machine.insert.{name}"), per_s * f64::from(rows), "rows/s"));
-            }
+        let measured = command::capture(pgbench, "", EACH + Duration::from_secs(30))
+            .and_then(|output| tps(&output).with_context(|| format!("pgbench printed no rate: {output}")));
+        match measured {
+            Ok(tps) => report.add(Figure::new(format!("machine.insert.{name}"), tps * f64::from(rows), "rows/s")),
             Err(error) => {
                 interrupt::check()?;
-                terminal::note(format!("inserts are not measured: {error:#}"));
-                break;
+                terminal::note(format!("machine.insert.{name} is not measured: {error:#}"));
             }
         }
     }

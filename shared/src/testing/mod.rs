@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 
 use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
@@ -45,6 +45,11 @@ pub fn key_prefix() -> &'static str {
     Box::leak(format!("t{}", uuid::Uuid::new_v4().simple()).into_boxed_str())
 }
 
+/// For what must work without one.
+pub fn no_database() -> Db {
+    Db::connect_lazy(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1), 1)
+}
+
 impl TestDb {
     /// Clones the migrated template into a fresh database.
     pub async fn create() -> Self {
@@ -83,6 +88,13 @@ impl TestDb {
             self.clock.offset().as_millis()
         );
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.db.pool()).await.expect("the clock can be moved");
+    }
+
+    /// Runs a statement as the owner, for looking behind the doors where there is no sqlx; the first column of every row.
+    pub async fn sql(&self, sql: impl Into<String>) -> Vec<Option<String>> {
+        let rows = sqlx::raw_sql(AssertSqlSafe(sql.into())).fetch_all(&self.owner().await).await;
+        let rows = rows.expect("the statement is right");
+        rows.iter().map(|row| row.try_get_unchecked(0).expect("the column is text")).collect()
     }
 
     /// A pool of the owner's role, for looking behind the doors.

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millwork_shared::email::jobs::SendEmail;
-use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::jobs::{Job, JobError, Outcome};
 use millwork_shared::testing::mail::MailBox;
+use millwork_shared::testing::no_database;
 use millwork_shared::testing::smtp::{Answer, Security, SmtpServer, Step};
 use millwork_worker::context::Context;
 use millwork_worker::email::send::send;
 use millwork_worker::runtime::Run;
 use serde_json::{Value, json};
-use sqlx::postgres::PgConnectOptions;
 
 use crate::support::{context, no_egress};
 
@@ -42,8 +41,7 @@ fn worker(mail_url: &str) -> Arc<Context> {
 }
 
 fn worker_with(mail_url: &str, deadline: Duration) -> Arc<Context> {
-    let db = Db::connect_lazy(PgConnectOptions::new(), 1);
-    let mut ctx = context(&db, no_egress(), mail_url);
+    let mut ctx = context(&no_database(), no_egress(), mail_url);
     ctx.mailer = ctx.mailer.with_deadline(deadline);
     Arc::new(ctx)
 }
