@@ -2,6 +2,7 @@
 
 use millwork_shared::auth::queries::api_keys as rows;
 use poem_openapi::Object;
+use poem_openapi::types::Example;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -10,6 +11,7 @@ use crate::http::Time;
 use crate::http::types::Line;
 
 #[derive(Debug, Object, Deserialize)]
+#[oai(example)]
 pub struct NewApiKey {
     /// What it is for
     #[oai(validator(min_length = 1, max_length = 200))]
@@ -19,6 +21,16 @@ pub struct NewApiKey {
     pub permissions: Vec<String>,
     /// Never, when absent
     pub expires_at: Option<Time>,
+}
+
+impl Example for NewApiKey {
+    fn example() -> Self {
+        Self {
+            name: Line("Order service".into()),
+            permissions: vec!["jobs:submit".into(), "jobs:read".into()],
+            expires_at: None,
+        }
+    }
 }
 
 /// An API key without its secret.

@@ -2,6 +2,7 @@
 
 use millwork_shared::tenants::queries as rows;
 use poem_openapi::Object;
+use poem_openapi::types::Example;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use crate::http::types::{Line, MailAddress, Password};
 use crate::http::{Caller, Credential, Time};
 
 #[derive(Debug, Object, Deserialize)]
+#[oai(example)]
 pub struct Register {
     /// What the tenant is called
     #[oai(validator(min_length = 1, max_length = 200))]
@@ -18,8 +20,19 @@ pub struct Register {
     pub name: Line,
     #[oai(validator(max_length = 254))]
     pub email: MailAddress,
-    #[oai(write_only, validator(min_length = 12, max_length = 128))]
+    #[oai(validator(min_length = 12, max_length = 128))]
     pub password: Password,
+}
+
+impl Example for Register {
+    fn example() -> Self {
+        Self {
+            tenant_name: Line("Acme Ltd".into()),
+            name: Line("Ann Archer".into()),
+            email: MailAddress("ann@acme.example".into()),
+            password: Password::example(),
+        }
+    }
 }
 
 impl Register {
@@ -29,13 +42,20 @@ impl Register {
 }
 
 #[derive(Debug, Object, Deserialize)]
+#[oai(example)]
 pub struct Login {
     #[oai(validator(max_length = 254))]
     pub email: MailAddress,
-    #[oai(write_only, validator(max_length = 128))]
+    #[oai(validator(max_length = 128))]
     pub password: Password,
     /// For people who belong to several tenants
     pub tenant_id: Option<Uuid>,
+}
+
+impl Example for Login {
+    fn example() -> Self {
+        Self { email: MailAddress("ann@acme.example".into()), password: Password::example(), tenant_id: None }
+    }
 }
 
 #[derive(Debug, Object, Deserialize)]

@@ -53,6 +53,10 @@ impl<E: Endpoint<Output = Response>> Frame<E> {
             let detail = "the server knows no such method";
             return failed(ApiError::new(StatusCode::NOT_IMPLEMENTED, "method_unknown", detail));
         }
+        if request.uri().path_and_query().is_some_and(|address| address.as_str().contains("%00")) {
+            let detail = "the address carries a NUL character (%00)"; // which PostgreSQL's text cannot hold
+            return failed(ApiError::malformed("malformed", detail));
+        }
         if !self.app.is_ready() && request.uri().path().starts_with("/api/") {
             return failed(ApiError::unavailable("the service is starting: the database does not answer yet", 2));
         }

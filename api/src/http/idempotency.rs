@@ -1,6 +1,6 @@
 //! `Idempotency-Key`: the first answer of a POST is kept for a day and replayed.
 //!
-//! ```ignore
+//! ```text
 //! let mut tx = match key.begin(&app, &caller, body.hash()).await? {
 //!     Begun::Replay(answer) => return Ok(answer.into()),
 //!     Begun::Work(tx) => tx,

@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use millwork_shared::email::Mailbox;
 use millwork_shared::infra::crypto::Secret;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::{ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type};
+use poem_openapi::types::{Example, ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -97,6 +97,21 @@ impl ParseFromJSON for Password {
         String::parse_from_json(value).map(|text| Self(Secret::new(text))).map_err(ParseError::propagate)
     }
 }
+
+impl Example for Password {
+    fn example() -> Self {
+        Self(Secret::new(EXAMPLE_PASSWORD.to_owned()))
+    }
+}
+
+/// For the reference alone: whatever the password is, the example comes out.
+impl ToJSON for Password {
+    fn to_json(&self) -> Option<Value> {
+        Some(Value::String(EXAMPLE_PASSWORD.to_owned()))
+    }
+}
+
+const EXAMPLE_PASSWORD: &str = "correct horse battery staple";
 
 /// One line of text that is not blank, for names that end up in headings and mails. Trimmed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,9 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millwork_api::config::Registration;
 use millwork_shared::infra::crypto::token_hash;
 use millwork_shared::tenants::Role;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Options, PASSWORD, TestApp};
+use crate::support::{Options, PASSWORD, Reply, TestApp};
 
 fn register(email: &str) -> Value {
     json!({ "tenant_name": "Acme", "name": "Ann", "email": email, "password": PASSWORD })
@@ -18,7 +19,9 @@ fn register(email: &str) -> Value {
 #[tokio::test]
 async fn registering_makes_person_tenant_session_and_two_mails_at_once() {
     let app = TestApp::start().await;
-    let reply = app.anonymous().post("/auth/register", register("Ann@Acme.Example")).await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = app.anonymous().request(Method::POST, "/auth/register").header("traceparent", trace);
+    let reply = Reply::of(request.json(&register("Ann@Acme.Example"))).await;
     let session = &reply.expect(201)["data"];
     assert_eq!(session["token_type"], "Bearer");
     assert_eq!(session["expires_in"], 900);
@@ -33,18 +36,21 @@ async fn registering_makes_person_tenant_session_and_two_mails_at_once() {
     assert!(me["data"]["permissions"].as_array().unwrap().contains(&json!("api_keys:write")));
 
     let owner = app.db.owner().await;
-    let mails: Vec<(String, String, String, Option<String>)> = sqlx_rows(&owner).await;
+    let mails = jobs(&owner).await;
     let user = session["user"]["id"].as_str().unwrap();
-    let kinds: Vec<_> = mails.iter().map(|(kind, queue, _, _)| (kind.as_str(), queue.as_str())).collect();
+    let kinds: Vec<_> = mails.iter().map(|(kind, queue, ..)| (kind.as_str(), queue.as_str())).collect();
     assert_eq!(kinds, [("auth.send_verification", "email"), ("auth.send_welcome", "email")]);
-    for (_, _, payload, request_id) in &mails {
+    for (_, _, payload, request_id, traceparent) in &mails {
         assert_eq!(serde_json::from_str::<Value>(payload).unwrap(), json!({ "user": user }), "ids only");
         assert_eq!(request_id.as_deref(), Some(reply.header("x-request-id")));
+        assert_eq!(traceparent.as_deref(), Some(trace));
     }
 }
 
-async fn sqlx_rows(owner: &sqlx::PgPool) -> Vec<(String, String, String, Option<String>)> {
-    sqlx::query_as("select kind, queue, payload, request_id from jobs order by kind").fetch_all(owner).await.unwrap()
+/// Kind, queue, payload, request id and trace of every job.
+async fn jobs(owner: &sqlx::PgPool) -> Vec<(String, String, String, Option<String>, Option<String>)> {
+    let query = sqlx::query_as("select kind, queue, payload, request_id, traceparent from jobs order by kind");
+    query.fetch_all(owner).await.unwrap()
 }
 
 #[tokio::test]

@@ -152,6 +152,9 @@ async fn a_document_without_loose_ends() {
     assert_eq!(asked["additionalProperties"], false, "what is enforced is documented: {asked}");
     assert_eq!(asked["properties"]["expires_at"]["nullable"], true);
     assert_eq!(document["components"]["schemas"]["ApiKey"].get("additionalProperties"), None);
+    let example = &document["components"]["schemas"]["Register"]["example"];
+    let app = TestApp::start().await;
+    app.anonymous().post("/auth/register", example.clone()).await.expect(201);
 }
 
 #[tokio::test]

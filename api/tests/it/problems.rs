@@ -99,8 +99,11 @@ async fn parameters_that_are_wrong_are_refused_with_a_problem() {
     for query in ["limit=0", "limit=101", "limit=ten", "limit="] {
         owner.get(&format!("/api-keys?{query}")).await.problem(400, "parameter_invalid");
     }
-    for query in ["cursor=x", "cursor=AAAA", "cursor=%00", "cursor="] {
+    for query in ["cursor=x", "cursor=AAAA", "cursor="] {
         owner.get(&format!("/api-keys?{query}")).await.problem(400, "invalid_cursor");
+    }
+    for path in ["/event-types/a%00b", "/jobs?tag=a%00b", "/jobs/%00", "/deliveries/%00"] {
+        owner.get(path).await.problem(400, "malformed");
     }
     owner.get("/api-keys/00000000-0000-7000-8000-000000000000").await.problem(404, "not_found");
 }
