@@ -1,0 +1,8 @@
+//! The promises of the design, one file for each thing that breaks.
+
+mod api;
+mod control;
+mod postgres;
+mod redis;
+mod schedulers;
+mod workers;

@@ -1,0 +1,6 @@
+//! What Millwork promises, tested by breaking things: real servers, real processes, real signals.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod faults;
+mod support;

@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use millwork_dev::process::{Process, binary};
+use millwork_dev::scratch::Scratch;
+use millwork_dev::services::{Postgres, Redis};
+
+use super::{Client, Member, SOON, wait_for};
+
+/// Stores of its own, an API, a scheduler unless told otherwise, and a tenant. Workers are started by the test.
+pub struct Cluster {
+    pub client: Client,
+    pub api: Member,
+    pub scheduler: Option<Member>,
+    pub postgres: Postgres,
+    pub redis: Redis,
+    environment: Vec<(String, String)>,
+    scratch: Scratch,
+}
+
+impl Cluster {
+    pub fn start() -> Self {
+        let mut cluster = Self::without_scheduler();
+        cluster.scheduler = Some(cluster.spawn_scheduler());
+        cluster
+    }
+
+    pub fn without_scheduler() -> Self {
+        let scratch = Scratch::new("faults").unwrap();
+        let redis = Redis::start(&scratch.path().join("redis")).unwrap();
+        let small = [("shared_buffers", "32MB"), ("max_connections", "120")];
+        let postgres = Postgres::start_with(&scratch.path().join("postgres"), &small).unwrap();
+        let mails = scratch.path().join("mail");
+        std::fs::create_dir(&mails).unwrap();
+        let environment = [
+            ("DATABASE_URL", postgres.url()),
+            ("REDIS_URL", redis.url()),
+            ("MASTER_KEYS", format!("k1:{}", STANDARD.encode([7; 32]))),
+            ("MAIL_URL", format!("file://{}", mails.display())),
+            ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()),
+            ("LOG_FORMAT", "json".to_owned()),
+            ("RUST_LOG", "info".to_owned()),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        migrate(&environment, &scratch);
+        let api = Member::start("api", &environment, scratch.path());
+        let client = Client::register(&api.url);
+        Self { client, api, scheduler: None, postgres, redis, environment, scratch }
+    }
+
+    pub fn spawn_scheduler(&self) -> Member {
+        Member::start("scheduler", &self.environment, self.scratch.path())
+    }
+
+    pub fn spawn_worker(&self) -> Member {
+        self.spawn_worker_with(&[])
+    }
+
+    /// A worker with further variables.
+    pub fn spawn_worker_with(&self, variables: &[(&str, &str)]) -> Member {
+        let more = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment: Vec<_> = self.environment.iter().cloned().chain(more).collect();
+        let worker = Member::start("worker", &environment, self.scratch.path());
+        worker.worker_id(); // it is ready before it works
+        worker
+    }
+
+    /// Kills the API (SIGKILL) and starts it again on the same port.
+    pub fn crash_api(&mut self) {
+        self.api.kill9().unwrap();
+        let port = self.api.url.rsplit(':').next().unwrap().parse().unwrap();
+        self.api = Member::start_at("api", port, &self.environment, self.scratch.path());
+    }
+
+    /// Waits until no job is live.
+    pub fn wait_until_all_ended(&self, limit: Duration) {
+        wait_for("the end of all jobs", limit, || self.client.live() == 0);
+    }
+
+    /// What the API says of itself: `ok`, `degraded`, `down`.
+    pub fn health(&self) -> String {
+        let answer = millwork_dev::http::get(&format!("{}/health", self.api.url)).send().unwrap();
+        answer.json().unwrap()["status"].as_str().unwrap().to_owned()
+    }
+}
+
+fn migrate(environment: &[(String, String)], scratch: &Scratch) {
+    let migration = Process::builder("migrate", binary("millwork-api").unwrap())
+        .arg("migrate")
+        .clean_env()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .current_dir(scratch.path())
+        .start()
+        .unwrap();
+    let status = migration.wait(SOON).unwrap();
+    assert!(status.success(), "{}", migration.obituary(status));
+}
