@@ -55,7 +55,7 @@ impl Context {
             clock: db.clock.clone(),
             retention: Duration::from_secs(30 * 86_400),
             egress: Egress::new(nets)?,
-            deliveries: Deliveries::new(webhooks, db.db.system()),
+            deliveries: Deliveries::new(webhooks, db.db.system(), millwork_shared::testing::redis()),
             mailer: mailer.ok_or_else(|| anyhow::anyhow!("no mailer"))?,
             public_url: "http://millwork.example".parse().map_err(anyhow::Error::msg)?,
         })

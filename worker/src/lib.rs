@@ -39,7 +39,7 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
     config.log.install();
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stores = config.stores;
-    let dispatcher = Dispatcher::new(stores.redis);
+    let dispatcher = Dispatcher::new(stores.redis.clone());
     let serve =
         health::serve(config.addr, Probes { db: stores.db.clone(), dispatcher: dispatcher.clone() }, stop.clone());
     let serve = tasks::spawn("health", serve);
@@ -51,7 +51,7 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
         clock: Clock::default(),
         retention: config.retention,
         egress: egress::Egress::new(config.nets)?,
-        deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system()),
+        deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system(), stores.redis),
         mailer: config.mailer,
         public_url: config.public_url,
     };

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Row};
 use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
 use crate::infra::ids::TenantId;
+use crate::infra::redis::{self, Redis};
 
 /// Mails as their receiver reads them.
 pub mod mail;
@@ -48,6 +49,12 @@ pub fn key_prefix() -> &'static str {
 /// For what must work without one.
 pub fn no_database() -> Db {
     Db::connect_lazy(PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1), 1)
+}
+
+/// The test Redis, connected when first used.
+pub fn redis() -> Redis {
+    let client = ::redis::Client::open(redis_url()).expect("MILLWORK_TEST_REDIS_URL is a Redis URL");
+    redis::connect_lazy(&client).expect("a connection can be prepared")
 }
 
 impl TestDb {

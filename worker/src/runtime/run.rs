@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::jobs::Cause;
 use millwork_shared::jobs::queries::Claimed;
@@ -22,6 +23,8 @@ pub struct Run {
     /// 1 for the first.
     pub attempt: i16,
     pub max_attempts: i16,
+    /// How long the job had been due when this run began.
+    pub waited: Duration,
     /// When the runtime drops the handler and stores a `timeout`.
     pub deadline: Instant,
     /// Cancelled when someone asked for the job's cancellation. A handler that ignores it is dropped a moment later.
@@ -34,6 +37,11 @@ impl Run {
     /// When a call of somebody else must have ended, so that the handler can still say how.
     pub fn network_deadline(&self) -> Instant {
         self.deadline.checked_sub(MARGIN).unwrap_or(self.deadline)
+    }
+
+    /// How long after its creation the job became due. Clocks of several machines meet here: read it in seconds.
+    pub fn put_off_for(&self, now: DateTime<Utc>) -> Duration {
+        (now - self.job.created_at()).to_std().unwrap_or_default().saturating_sub(self.waited)
     }
 
     /// Notes what this attempt met (an answer's status and latency, say), kept with the attempt whatever its outcome.
@@ -50,6 +58,7 @@ impl Run {
             tenant: claimed.tenant,
             attempt: claimed.attempt - claimed.lost,
             max_attempts: claimed.max_attempts,
+            waited: Duration::from_millis(u64::try_from(claimed.wait_ms).unwrap_or(0)),
             deadline: Instant::now() + Duration::from_millis(u64::try_from(claimed.timeout_ms).unwrap_or(60_000)),
             cancelled,
             cause: claimed.cause.clone(),

@@ -18,6 +18,7 @@ impl Run {
             tenant,
             attempt: 1,
             max_attempts: 100,
+            waited: Duration::ZERO,
             deadline: Instant::now() + Duration::from_secs(30),
             cancelled: CancellationToken::new(),
             cause: Cause::default(),

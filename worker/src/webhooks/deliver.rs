@@ -1,6 +1,7 @@
 //! The kind `webhook.deliver`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 use millwork_shared::Result;
@@ -14,6 +15,9 @@ use super::verdict::{Verdict, detail};
 use crate::context::Context;
 use crate::egress::Call;
 use crate::runtime::Run;
+
+/// A delivery that became due later than this after its creation was put off before.
+const SOON: Duration = Duration::from_millis(900);
 
 /// Sends the event once.
 ///
@@ -33,6 +37,13 @@ pub async fn deliver(job: DeliverWebhook, run: Arc<Run>, ctx: Arc<Context>) -> R
     else {
         return fail("event_gone", "the event's retention is over");
     };
+
+    if let Some(per_s) = outgoing.rate_limit_per_s {
+        let new = run.attempt == 1 && run.put_off_for(ctx.clock.now()) < SOON;
+        if let Some(wait) = ctx.deliveries.pace.wait(job.webhook, per_s, new).await {
+            return Ok(Outcome::Snooze(wait));
+        }
+    }
 
     let body = message::body(&event_type, created_at, &payload);
     let id = job.event.to_string();

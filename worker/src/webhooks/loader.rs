@@ -13,7 +13,7 @@ const BATCH: usize = 128;
 
 /// A handle that is cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Loader {
+pub(super) struct Loader {
     requests: mpsc::Sender<Request>,
 }
 

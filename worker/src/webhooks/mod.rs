@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use millwork_shared::infra::config::{Faults, parse};
 use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Job;
 use millwork_shared::jobs::retry::Schedule;
 use millwork_shared::webhooks::jobs::DeliverWebhook;
@@ -13,6 +14,7 @@ use millwork_shared::webhooks::jobs::DeliverWebhook;
 pub mod deliver;
 mod loader;
 mod message;
+mod pace;
 /// Standard Webhooks signatures.
 pub mod signature;
 mod verdict;
@@ -20,7 +22,8 @@ mod verdict;
 #[cfg(any(test, feature = "testing"))]
 pub mod verify;
 
-pub use loader::Loader;
+use self::loader::Loader;
+use self::pace::Pace;
 pub(crate) use message::signing_keys;
 
 #[derive(Debug, Clone, Args)]
@@ -66,12 +69,13 @@ impl WebhookArgs {
 pub struct Deliveries {
     settings: Settings,
     loader: Loader,
+    pace: Pace,
 }
 
 impl Deliveries {
     /// Starts the loader, which ends with the last clone.
-    pub fn new(settings: Settings, system: SystemDb) -> Self {
-        Self { settings, loader: Loader::start(system) }
+    pub fn new(settings: Settings, system: SystemDb, redis: Redis) -> Self {
+        Self { settings, loader: Loader::start(system), pace: Pace::new(redis) }
     }
 }
 

@@ -132,7 +132,7 @@ pub fn context(db: &Db, egress: Egress, mail_url: &str) -> Context {
         clock: Clock::default(),
         retention: Duration::from_secs(86_400),
         egress,
-        deliveries: Deliveries::new(webhooks, db.system()),
+        deliveries: Deliveries::new(webhooks, db.system(), millwork_shared::testing::redis()),
         mailer: mailer.unwrap(),
         public_url: "https://millwork.example.com/m".parse().unwrap(),
     }

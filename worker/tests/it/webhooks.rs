@@ -265,3 +265,71 @@ async fn many_deliveries_at_once_each_get_their_own_event() {
     sent.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(received, sent);
 }
+
+/// Runs a delivery at its time, and says when it wants to run instead.
+async fn paced(world: &World, job: &DeliverWebhook, run: Run) -> Option<Duration> {
+    match attempt(world, job, run).await.0 {
+        Outcome::Done(_) => None,
+        Outcome::Snooze(wait) => Some(wait),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_with_a_limit_gets_no_more_in_a_second_and_the_rest_in_turn() {
+    let world = World::create().await;
+    let receiver = HttpReceiver::start().await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    world.change(endpoint.id, &Change { rate_limit_per_s: Some(Some(2)), ..Change::default() }).await;
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let (job, run) = world.event(endpoint.id, "{}").await;
+        waits.extend(paced(&world, &job, run).await.map(|wait| wait.as_millis()));
+    }
+    // Seconds pass meanwhile: of those that were put off, each has half a second of its own after the one before.
+    let sent = receiver.hits();
+    assert!((2..=4).contains(&sent), "{sent} sent at once");
+    assert_eq!(sent + waits.len(), 12);
+    assert!(waits.last().unwrap() >= &3_000, "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 6_000), "{waits:?}");
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_put_off_is_sent_although_others_wait_behind_it() {
+    let world = World::create().await;
+    let receiver = HttpReceiver::start().await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    world.change(endpoint.id, &Change { rate_limit_per_s: Some(Some(1)), ..Change::default() }).await;
+    let mut put_off = None;
+    for _ in 0..20 {
+        let (job, run) = world.event(endpoint.id, "{}").await;
+        let id = run.job;
+        if paced(&world, &job, run).await.is_some() {
+            put_off.get_or_insert((job, id));
+        }
+    }
+    let sent = receiver.hits();
+    let (job, id) = put_off.expect("one of twenty had to wait");
+    // Its time has come: due some seconds after it was made, and just now.
+    world.db.clock.advance(Duration::from_secs(5));
+    let mut tries = 0;
+    while let Some(wait) = paced(&world, &job, world.run(id)).await {
+        assert!(wait < Duration::from_millis(2_100), "only the next second, not behind the others: {wait:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await; // Redis' clock cannot be moved
+        tries += 1;
+        assert!(tries < 50);
+    }
+    assert_eq!(receiver.hits(), sent + 1);
+}
+
+#[tokio::test]
+async fn an_endpoint_without_a_limit_asks_for_no_pace() {
+    let world = World::create().await;
+    let receiver = HttpReceiver::start().await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    for _ in 0..20 {
+        let (job, run) = world.event(endpoint.id, "{}").await;
+        assert_eq!(paced(&world, &job, run).await, None);
+    }
+    assert_eq!(receiver.hits(), 20);
+}

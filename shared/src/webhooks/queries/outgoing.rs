@@ -26,6 +26,7 @@ pub struct Outgoing {
     /// Null when the endpoint is deleted.
     pub url: Option<String>,
     pub disabled: bool,
+    pub rate_limit_per_s: Option<i32>,
     #[sqlx(flatten)]
     pub sender: Sender,
 }
@@ -47,15 +48,15 @@ pub async fn list_outgoing(conn: &mut PgConnection, keys: &[OutgoingKey]) -> Res
     let events: Vec<EventId> = keys.iter().map(|key| key.event).collect();
     let webhooks: Vec<WebhookId> = keys.iter().map(|key| key.webhook).collect();
     Ok(sqlx::query_as(
-        r#"select e.type, e.payload, e.created_at, w.url, coalesce(w.disabled, false) as disabled, w.sealed_secret,
-                  w.sealed_old_secret, w.sealed_headers
+        r#"select e.type, e.payload, e.created_at, w.url, coalesce(w.disabled, false) as disabled,
+                  w.rate_limit_per_s, w.sealed_secret, w.sealed_old_secret, w.sealed_headers
              from unnest($1::uuid[], $2::uuid[], $3::uuid[]) with ordinality u(tenant_id, event_id, webhook_id, n)
              left join lateral (
                  select type, payload, created_at from events
                   where tenant_id = u.tenant_id and id = u.event_id limit 1
              ) e on true
              left join lateral (
-                 select url, disabled_at is not null as disabled, sealed_secret, sealed_headers,
+                 select url, disabled_at is not null as disabled, rate_limit_per_s, sealed_secret, sealed_headers,
                         case when old_secret_until > ledger_now() then sealed_old_secret end as sealed_old_secret
                    from webhooks
                   where tenant_id = u.tenant_id and id = u.webhook_id and deleted_at is null limit 1
