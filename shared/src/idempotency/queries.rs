@@ -32,7 +32,7 @@ pub async fn claim(tx: &mut TenantTx, route: &str, key: &str) -> Result<Option<I
         "select l.locked, k.body_hash, k.status, k.headers, k.sealed_body
            from (select pg_try_advisory_xact_lock(hashtextextended($1::text || ' ' || $2 || ' ' || $3, 0)) as locked) l
            left join idempotency_keys k
-             on k.tenant_id = $1 and k.route = $2 and k.key = $3 and true",
+             on k.tenant_id = $1 and k.route = $2 and k.key = $3 and k.created_at > ledger_now() - interval '24 hours'",
     )
     .bind(tenant)
     .bind(route)
