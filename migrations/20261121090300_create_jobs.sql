@@ -103,8 +103,7 @@ create table job_cancels (
     primary key (tenant_id, job_id)
 );
 call isolate_tenant('job_cancels');
-grant select, insert on job_cancels to millwork_tenant;
-grant select, insert, delete on job_cancels to millwork_system;
+grant select, insert, delete on job_cancels to millwork_tenant, millwork_system;
 
 -- A tenant's queue that is paused everywhere: nothing of it is admitted or claimed.
 create table queue_pauses (

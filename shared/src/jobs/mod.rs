@@ -264,10 +264,13 @@ impl fmt::Display for JobError {
     }
 }
 
+/// Largest result of a job, as JSON text: as large as a payload may be, which `echo` returns.
+pub const RESULT_MAX_BYTES: usize = 1024 * 1024;
+
 /// What a handler says of its attempt. The runtime stores it; nothing waits in a worker slot.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Succeeded, with a result that the job shows.
+    /// Succeeded, with a result that the job shows; one above [`RESULT_MAX_BYTES`] fails the job.
     Done(Option<Box<RawValue>>),
     /// Failed for now: again after the backoff, or after `after` where the remote party or the kind's schedule says so.
     Retry { error: JobError, after: Option<Duration> },
@@ -275,6 +278,6 @@ pub enum Outcome {
     Fail(JobError),
     /// Stopped because its cancellation was asked for.
     Cancelled,
-    /// Not now, and no fault of the job: again after the time, at no cost of an attempt.
+    /// Not now, and no fault of the job: again after the time (a day at most), at no cost of an attempt.
     Snooze(Duration),
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millwork_shared::Error;
+use millwork_shared::jobs::dispatch::Ticket;
 use millwork_shared::jobs::queries::{self, CancelResult, Ending, Filter, Retried};
 use millwork_shared::jobs::{Due, JobError, Queue, State, Unique};
 
@@ -58,10 +59,38 @@ async fn a_lost_worker_is_looked_at_once_more_for_a_claim_that_was_under_way() {
     ledger.store(std::slice::from_ref(&job)).await;
     let worker = ledger.worker().await;
     ledger.test.advance(Duration::from_secs(16)).await;
-    ledger.reap().await;
-    ledger.claim(worker, std::slice::from_ref(&job)).await; // it was under way when the worker was given up
+    let mut lock = ledger.system.system().await.unwrap();
+    sqlx::query("select from job_live where id = $1 for update").bind(job.id).execute(&mut *lock).await.unwrap();
+    let given_up = async {
+        ledger.until_something_waits().await;
+        assert!(ledger.reap().await.requeued.is_empty());
+        lock.commit().await.unwrap();
+    };
+    let (claimed, ()) = tokio::join!(ledger.claim(worker, std::slice::from_ref(&job)), given_up);
+    assert_eq!(claimed.len(), 1);
     ledger.test.advance(Duration::from_secs(31)).await;
     assert_eq!(ledger.reap().await.requeued.len(), 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_was_given_up_or_has_stopped_claims_nothing_more() {
+    let ledger = Ledger::create().await;
+    let job = ledger.job();
+    ledger.store(std::slice::from_ref(&job)).await;
+    let (lost, stopped) = (ledger.worker().await, ledger.worker().await);
+    ledger.test.advance(Duration::from_secs(16)).await;
+    ledger.reap().await;
+    let mut tx = ledger.system.system().await.unwrap();
+    queries::say_goodbye(&mut tx, stopped).await.unwrap();
+    tx.commit().await.unwrap();
+    for worker in [lost, stopped] {
+        let mut tx = ledger.system.system_relaxed().await.unwrap();
+        let error = queries::claim(&mut tx, worker, &mut [Ticket::from(&job)]).await.unwrap_err();
+        assert!(matches!(error, Error::Conflict { code: queries::LEASE_GONE, .. }), "{error}");
+    }
+    let mut tx = ledger.system.system_relaxed().await.unwrap();
+    assert!(queries::claim(&mut tx, lost, &mut []).await.unwrap().is_empty());
+    assert_eq!(ledger.claim(ledger.worker().await, &[job]).await.len(), 1);
 }
 
 #[tokio::test]

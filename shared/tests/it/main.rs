@@ -87,6 +87,18 @@ impl Ledger {
         report
     }
 
+    /// Waits until a statement of this database waits for a lock.
+    async fn until_something_waits(&self) {
+        let waiting =
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let owner = self.test.owner().await;
+        let began = std::time::Instant::now();
+        while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&owner).await.unwrap() == 0 {
+            assert!(began.elapsed() < Duration::from_secs(10), "nothing waits");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     async fn state(&self, id: JobId) -> &'static str {
         let mut tx = self.tenant().await;
         queries::get(&mut tx, id).await.unwrap().state().as_str()

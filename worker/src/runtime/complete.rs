@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millwork_shared::infra::db::SystemDb;
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
-use millwork_shared::jobs::queries::{self, Ending, Finished, Retried};
+use millwork_shared::jobs::queries::{self, Ending, Finished, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
 use millwork_shared::jobs::{JobError, Outcome, Queue};
 use millwork_shared::{Error, Result};
@@ -18,6 +18,8 @@ use super::stats::Stats;
 
 /// Outcomes stored by one transaction at most.
 const BATCH: usize = 512;
+/// Bytes of results and details stored by one transaction, more or less.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// What became of one attempt.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub struct Completer {
 struct Rows {
     finished: Vec<Finished>,
     retried: Vec<Retried>,
-    snoozed: Vec<(WorkerId, (TenantId, JobId), i16, Duration)>,
+    snoozed: Vec<Snoozed>,
 }
 
 impl Completer {
@@ -63,18 +65,25 @@ impl Completer {
     pub async fn run(self, mut completed: mpsc::Receiver<Completion>) {
         let mut batch = Vec::with_capacity(BATCH);
         while completed.recv_many(&mut batch, BATCH).await > 0 {
-            let ids: Vec<JobId> = batch.iter().map(|c| c.id).collect();
-            let mut rows = Rows::default();
-            for completion in batch.drain(..) {
-                self.stats.count(&completion);
-                rows.add(completion);
-            }
-            self.store_until_done(rows).await;
-            for id in ids {
-                self.in_flight.remove(id);
+            while !batch.is_empty() {
+                let some = batch.drain(..fitting(&batch));
+                self.complete(some.collect()).await;
             }
         }
         self.stats.flush().await;
+    }
+
+    async fn complete(&self, batch: Vec<Completion>) {
+        let attempts: Vec<_> = batch.iter().map(|c| (c.id, c.owner, c.attempt)).collect();
+        let mut rows = Rows::default();
+        for completion in batch {
+            self.stats.count(&completion);
+            rows.add(completion);
+        }
+        self.store_until_done(rows).await;
+        for (id, owner, attempt) in attempts {
+            self.in_flight.remove(id, owner, attempt);
+        }
     }
 
     /// Tries until the ledger answers; a batch that it refuses is stored row by row, so that one bad row spoils only itself.
@@ -112,6 +121,12 @@ impl Completer {
                 rows.finished.extend(refused.map(Retried::cancelled));
                 rows.retried.retain(|r| accepted.contains(&r.id));
             }
+            if !rows.snoozed.is_empty() {
+                let accepted = queries::snooze(&mut tx, &mut rows.snoozed).await?;
+                let refused = rows.snoozed.iter().filter(|s| !accepted.contains(&s.id)); // as above
+                rows.finished.extend(refused.map(Snoozed::cancelled));
+                rows.snoozed.retain(|s| accepted.contains(&s.id));
+            }
             if !rows.finished.is_empty() {
                 let accepted = queries::finish(&mut tx, &mut rows.finished).await?;
                 let refused = rows.finished.len() as u64 - accepted;
@@ -119,14 +134,31 @@ impl Completer {
                     tracing::warn!(refused, "late results refused: the lease was gone");
                 }
             }
-            for (owner, job, attempt, wait) in &rows.snoozed {
-                queries::snooze(&mut tx, *owner, *job, *attempt, *wait).await?;
-            }
             tx.commit().await
         };
         tokio::time::timeout(Duration::from_secs(15), store).await.unwrap_or_else(|_| {
             Err(Error::Unavailable { dependency: "database", cause: "no answer to a completion within 15 s".into() })
         })
+    }
+}
+
+/// How many of `batch` go into one transaction: the first, and what else is not too much.
+fn fitting(batch: &[Completion]) -> usize {
+    let mut bytes = 0;
+    let fits = |completion: &&Completion| {
+        bytes += completion.bytes();
+        bytes <= BATCH_BYTES
+    };
+    batch.iter().take_while(fits).count().max(1)
+}
+
+impl Completion {
+    fn bytes(&self) -> usize {
+        let result = match &self.outcome {
+            Outcome::Done(Some(result)) => result.get().len(),
+            _ => 0,
+        };
+        result + self.detail.as_ref().map_or(0, |detail| detail.get().len())
     }
 }
 
@@ -154,8 +186,10 @@ impl Rows {
                 self.retried.push(Retried { tenant, id, attempt, owner, wait, error, detail });
                 return;
             }
+            Outcome::Snooze(_) if c.cancelled => finished(Ending::Cancelled, None, None),
             Outcome::Snooze(wait) => {
-                self.snoozed.push((owner, (tenant, id), attempt, wait));
+                let wait = wait.min(retry::RETRY_AFTER_LONGEST);
+                self.snoozed.push(Snoozed { tenant, id, attempt, owner, wait });
                 return;
             }
         };
@@ -189,7 +223,8 @@ impl Rows {
         }
         let end = finished
             .map(|f| end(f.tenant, f.id, f.attempt, f.owner))
-            .or_else(|| self.retried.first().map(|r| end(r.tenant, r.id, r.attempt, r.owner)))?;
+            .or_else(|| self.retried.first().map(|r| end(r.tenant, r.id, r.attempt, r.owner)))
+            .or_else(|| self.snoozed.first().map(|s| end(s.tenant, s.id, s.attempt, s.owner)))?;
         Some(Self { finished: vec![end], ..Self::default() })
     }
 }

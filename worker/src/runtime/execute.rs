@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use apalis_core::task::Task;
 use futures::FutureExt;
 use millwork_shared::jobs::queries::Claimed;
-use millwork_shared::jobs::{JobError, Outcome, Queue};
+use millwork_shared::jobs::{JobError, Outcome, Queue, RESULT_MAX_BYTES};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::Instrument;
@@ -36,7 +36,7 @@ pub struct JobService {
 }
 
 impl Service<Task<Claimed>> for JobService {
-    /// None for a job that was given back before it started.
+    /// None for a job that was given back before its handler left.
     type Response = Option<Completion>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
@@ -59,8 +59,8 @@ impl Service<Task<Claimed>> for JobService {
 impl JobService {
     async fn run(self, claimed: Claimed) -> Option<Completion> {
         let turn = self.slots.turn().await;
-        let completion = match self.in_flight.start(claimed.id, claimed.owner) {
-            Some(cancelled) => Some(self.attempt(claimed, cancelled).await),
+        let completion = match self.in_flight.start(&claimed) {
+            Some(cancelled) => self.attempt(claimed, cancelled).await,
             None => {
                 self.slots.free(claimed.tenant);
                 None
@@ -70,18 +70,12 @@ impl JobService {
         completion
     }
 
-    async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Completion {
+    async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Option<Completion> {
         let began = Instant::now();
         let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
-        let handler =
-            AssertUnwindSafe(self.registry.start(&claimed.kind, &claimed.payload, run.clone())).catch_unwind();
-        let outcome = tokio::select! {
-            outcome = handler => outcome.unwrap_or_else(|panic| panicked(&*panic)),
-            () = tokio::time::sleep_until(run.deadline) => timed_out(claimed.timeout_ms),
-            () = dropped_after(&cancelled) => Outcome::Cancelled,
-        };
+        let outcome = if cancelled.is_cancelled() { Outcome::Cancelled } else { self.handle(&claimed, &run).await };
         self.slots.free(claimed.tenant);
-        Completion {
+        self.in_flight.leave(&claimed).then(|| Completion {
             tenant: claimed.tenant,
             queue: self.queue,
             id: claimed.id,
@@ -91,10 +85,32 @@ impl JobService {
             max_attempts: claimed.max_attempts,
             cancelled: cancelled.is_cancelled(),
             detail: run.take_detail(),
-            outcome,
+            outcome: within_bounds(outcome),
             wait_ms: claimed.wait_ms,
             run_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+        })
+    }
+
+    async fn handle(&self, claimed: &Claimed, run: &Arc<Run>) -> Outcome {
+        // Reading the payload and making the future may panic too.
+        let handler = async { self.registry.start(&claimed.kind, &claimed.payload, run.clone()).await };
+        tokio::select! {
+            outcome = AssertUnwindSafe(handler).catch_unwind() => outcome.unwrap_or_else(|panic| panicked(&*panic)),
+            () = tokio::time::sleep_until(run.deadline) => timed_out(claimed.timeout_ms),
+            () = dropped_after(&run.cancelled) => Outcome::Cancelled,
         }
+    }
+}
+
+/// A result that is too large is refused here, before it is carried any further. The work is done: no second try.
+fn within_bounds(outcome: Outcome) -> Outcome {
+    match outcome {
+        Outcome::Done(Some(result)) if result.get().len() > RESULT_MAX_BYTES => {
+            let size = result.get().len();
+            let message = format!("the handler's result has {size} bytes; at most {RESULT_MAX_BYTES} are kept");
+            Outcome::Fail(JobError::new("result_too_large", message))
+        }
+        other => other,
     }
 }
 

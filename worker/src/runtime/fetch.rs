@@ -96,6 +96,9 @@ impl Fetch {
             }
             Err(error) => {
                 tracing::warn!(queue = %self.queue, %error, jobs = tickets.len(), "cannot claim jobs; giving them back");
+                if matches!(error, Error::Conflict { code: queries::LEASE_GONE, .. }) {
+                    self.lease.doubt();
+                }
                 self.undo(owner, &tickets, stop).await;
             }
         }

@@ -19,9 +19,21 @@ pub struct InFlight {
 
 struct Entry {
     tenant: TenantId,
-    owner: WorkerId,
+    lease: Lease,
     cancelled: CancellationToken,
-    started: bool,
+    progress: Progress,
+}
+
+/// Who may complete a job: the same pair that the ledger's fence compares.
+type Lease = (WorkerId, i16);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Waits for its turn.
+    Claimed,
+    Started,
+    /// Its handler has left; the outcome is on its way to the ledger.
+    Left,
 }
 
 /// A job as the ledger names it, with the worker that holds it.
@@ -29,25 +41,40 @@ pub type Held = (WorkerId, (TenantId, JobId));
 
 impl InFlight {
     pub fn add(&self, claimed: &Claimed) {
-        let entry =
-            Entry { tenant: claimed.tenant, owner: claimed.owner, cancelled: CancellationToken::new(), started: false };
+        let entry = Entry {
+            tenant: claimed.tenant,
+            lease: (claimed.owner, claimed.attempt),
+            cancelled: CancellationToken::new(),
+            progress: Progress::Claimed,
+        };
         self.lock().insert(claimed.id, entry);
     }
 
     /// Marks a job as started. None when it was given back meanwhile, or the process stops: it is not to be run.
-    pub fn start(&self, job: JobId, owner: WorkerId) -> Option<CancellationToken> {
+    pub fn start(&self, claimed: &Claimed) -> Option<CancellationToken> {
         let mut jobs = self.lock();
-        let entry = jobs.get_mut(&job).filter(|entry| entry.owner == owner)?;
+        let entry = jobs.get_mut(&claimed.id).filter(|entry| entry.lease == (claimed.owner, claimed.attempt))?;
         if self.stopping.load(Ordering::Relaxed) {
             return None;
         }
-        entry.started = true;
+        entry.progress = Progress::Started;
         Some(entry.cancelled.clone())
     }
 
-    pub fn remove(&self, job: JobId) {
+    /// Notes that the handler has left. False when the job was given back meanwhile: nobody wants its outcome, which
+    /// may be no more than the handler's answer to that.
+    pub fn leave(&self, claimed: &Claimed) -> bool {
         let mut jobs = self.lock();
-        jobs.remove(&job);
+        let entry = jobs.get_mut(&claimed.id).filter(|entry| entry.lease == (claimed.owner, claimed.attempt));
+        entry.map(|entry| entry.progress = Progress::Left).is_some()
+    }
+
+    /// Forgets an attempt, whose outcome is stored. A later attempt at the same job stays.
+    pub fn remove(&self, job: JobId, owner: WorkerId, attempt: i16) {
+        let mut jobs = self.lock();
+        if jobs.get(&job).is_some_and(|entry| entry.lease == (owner, attempt)) {
+            jobs.remove(&job);
+        }
         if jobs.is_empty() {
             self.emptied.notify_waiters();
         }
@@ -65,10 +92,10 @@ impl InFlight {
         let mut jobs = self.lock();
         let before = jobs.len();
         jobs.retain(|_, entry| {
-            if entry.owner == owner {
+            if entry.lease.0 == owner {
                 entry.cancelled.cancel();
             }
-            entry.owner != owner
+            entry.lease.0 != owner
         });
         before - jobs.len()
     }
@@ -83,12 +110,12 @@ impl InFlight {
 
     /// Removes and returns what has not been started.
     pub fn take_unstarted(&self) -> Vec<Held> {
-        self.take(|entry| !entry.started)
+        self.take(|entry| entry.progress == Progress::Claimed)
     }
 
-    /// Removes, stops and returns everything.
+    /// Removes, stops and returns everything whose handler has not left.
     pub fn take_all(&self) -> Vec<Held> {
-        self.take(|_| true)
+        self.take(|entry| entry.progress != Progress::Left)
     }
 
     fn take(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Held> {
@@ -97,7 +124,7 @@ impl InFlight {
             let take = wanted(entry);
             if take {
                 entry.cancelled.cancel();
-                taken.push((entry.owner, (entry.tenant, id)));
+                taken.push((entry.lease.0, (entry.tenant, id)));
             }
             !take
         });

@@ -9,6 +9,7 @@ use millwork_shared::infra::db::SystemDb;
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
 use millwork_shared::jobs::queries::{self, Heartbeat, NewWorker};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::RETRY_PAUSE;
@@ -23,11 +24,18 @@ pub struct Lease {
     identity: NewWorker,
     length: Duration,
     owner: RwLock<WorkerId>,
+    doubted: Notify,
 }
 
 impl Lease {
     pub fn new(system: SystemDb, in_flight: Arc<InFlight>, identity: NewWorker, length: Duration) -> Self {
-        Self { system, in_flight, identity, length, owner: RwLock::new(WorkerId::generate()) }
+        let owner = RwLock::new(WorkerId::generate());
+        Self { system, in_flight, identity, length, owner, doubted: Notify::new() }
+    }
+
+    /// Asks for a heartbeat now, because the lease seems to be gone.
+    pub fn doubt(&self) {
+        self.doubted.notify_one();
     }
 
     /// The id under which this process claims now.
@@ -61,7 +69,10 @@ impl Lease {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.doubted.notified() => {}
+            }
             match self.renew().await {
                 Ok(Heartbeat::Renewed) => {}
                 Ok(Heartbeat::Lost) => {

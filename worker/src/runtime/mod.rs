@@ -77,6 +77,8 @@ pub struct Runtime {
 
 /// Waits between tries while a store does not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long a stop waits for claims that are under way.
+const CLAIM_GRACE: Duration = Duration::from_secs(3);
 
 impl Runtime {
     /// Works until `stop`, then finishes or hands back what it runs.
@@ -102,7 +104,7 @@ impl Runtime {
         let completer = complete::Completer::new(system.clone(), in_flight.clone());
         let completer = tasks::spawn("complete", completer.run(completed));
         let registry = Arc::new(registry);
-        let mut loops = Vec::new();
+        let (mut fetchers, mut workers) = (Vec::new(), Vec::new());
         for (&queue, &concurrency) in &settings.queues {
             let slots = Arc::new(Slots::new(concurrency));
             let (claims, claimed) = mpsc::channel(slots::MOST);
@@ -116,7 +118,7 @@ impl Runtime {
                 claims,
             };
             let blocking = redis::connect_blocking(&redis_client, fetch::LONGEST_WAIT)?;
-            loops.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
+            fetchers.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
             let backend = LedgerBackend::new(queue, claimed, completions.clone());
             let service =
                 execute::JobService { queue, registry: registry.clone(), in_flight: in_flight.clone(), slots };
@@ -125,7 +127,7 @@ impl Runtime {
                 .parallelize(tasks::spawn_handler)
                 .build(service);
             let worker = worker.run().boxed(); // here, where its type has no erased lifetimes left
-            loops.push(tasks::spawn("worker", async move {
+            workers.push(tasks::spawn("worker", async move {
                 if let Err(error) = worker.await {
                     tracing::error!(queue = %queue, %error, "the worker of a queue ended");
                 }
@@ -137,13 +139,15 @@ impl Runtime {
         stop.cancelled().await;
         tracing::info!(running = in_flight.len(), grace_s = settings.grace.as_secs(), "finishing what runs");
         in_flight.stop();
+        // A claim that is under way is waited for, so that what it brings can be handed back too.
+        let _ = tokio::time::timeout(CLAIM_GRACE, futures::future::join_all(&mut fetchers)).await;
         lease::hand_back(&system, &dispatcher, in_flight.take_unstarted()).await;
         if tokio::time::timeout(settings.grace, in_flight.emptied()).await.is_err() {
             lease::hand_back(&system, &dispatcher, in_flight.take_all()).await;
         }
         cancels.abort();
         keep.abort();
-        for task in loops {
+        for task in fetchers.into_iter().chain(workers) {
             task.abort();
         }
         let _ = tokio::time::timeout(Duration::from_secs(5), completer).await;

@@ -6,5 +6,6 @@ mod auth;
 mod egress;
 mod email;
 mod http_requests;
+mod runtime;
 mod support;
 mod webhooks;

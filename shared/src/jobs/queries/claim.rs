@@ -3,10 +3,10 @@
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
-use crate::Result;
 use crate::infra::ids::{JobId, TenantId, WorkerId};
 use crate::jobs::Cause;
 use crate::jobs::dispatch::Ticket;
+use crate::{Error, Result};
 
 /// A job that this worker now runs.
 #[derive(Debug)]
@@ -50,6 +50,7 @@ pub const CLAIM: &str = r#"with taken as (
         where l.tenant_id = u.tenant_id and l.id = u.id
           and not l.running and l.run_at <= ledger_now()
           and not exists (select from queue_pauses p where p.tenant_id = l.tenant_id and p.queue = l.queue)
+          and exists (select from workers w where w.id = $3 and w.lost_at is null and w.stopped_at is null)
        returning l.tenant_id, l.id, l.attempt, l.lost, l.max_attempts,
          (extract(epoch from ledger_now() - l.run_at) * 1000)::int8 as wait_ms
    )
@@ -57,7 +58,13 @@ pub const CLAIM: &str = r#"with taken as (
      from taken t
      join jobs j on j.tenant_id = t.tenant_id and j.id = t.id and j.id between $4 and $5"#;
 
+/// Code of the refusal of a claim by a worker that was given up: it is to begin afresh under another id.
+pub const LEASE_GONE: &str = "lease_gone";
+
 /// Claims those of `tickets` that are due, not running and not paused. Duplicates and finished jobs fall away here.
+///
+/// # Errors
+/// [`Error::Conflict`] [`LEASE_GONE`] when `owner` was given up: what it claimed now would be found half a minute later.
 pub async fn claim(conn: &mut PgConnection, owner: WorkerId, tickets: &mut [Ticket]) -> Result<Vec<Claimed>> {
     tickets.sort_unstable_by_key(|t| (t.tenant, t.id));
     let tenants: Vec<TenantId> = tickets.iter().map(|t| t.tenant).collect();
@@ -68,9 +75,17 @@ pub async fn claim(conn: &mut PgConnection, owner: WorkerId, tickets: &mut [Tick
         .bind(owner)
         .bind(ids.iter().min())
         .bind(ids.iter().max())
-        .fetch_all(conn)
+        .fetch_all(&mut *conn)
         .await?;
+    if rows.is_empty() && !ids.is_empty() && !is_alive(conn, owner).await? {
+        return Err(Error::conflict(LEASE_GONE, format!("worker {owner} was given up")));
+    }
     rows.into_iter().map(|row| row.into_claimed(owner)).collect()
+}
+
+async fn is_alive(conn: &mut PgConnection, owner: WorkerId) -> Result<bool> {
+    let alive = "select exists (select from workers where id = $1 and lost_at is null and stopped_at is null)";
+    Ok(sqlx::query_scalar(alive).bind(owner).fetch_one(conn).await?)
 }
 
 impl Row {

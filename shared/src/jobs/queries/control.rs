@@ -69,7 +69,8 @@ async fn ended_or_absent(tx: &mut TenantTx, id: JobId) -> Result<Error> {
 
 /// Runs a job that failed or was cancelled once more, from now, with as many attempts as it had at first.
 ///
-/// The outcome it had becomes one of its attempts.
+/// The outcome it had becomes one of its attempts. A wish to cancel it that came too late, or has had its effect, is
+/// forgotten.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] `job_not_retryable` when it succeeded or has not ended.
@@ -82,6 +83,8 @@ pub async fn retry_now(tx: &mut TenantTx, id: JobId) -> Result<Ticket> {
                select tenant_id, id, attempt, state::text, worker_id, started_at, finished_at, error, detail
                  from over where attempt > 0
                on conflict do nothing
+           ), wish as (
+               delete from job_cancels c using over o where c.tenant_id = o.tenant_id and c.job_id = o.id
            )
            insert into job_live (tenant_id, id, queue, priority, run_at, later, attempt, max_attempts)
            select j.tenant_id, j.id, j.queue, j.priority, ledger_now(), false, o.attempt,

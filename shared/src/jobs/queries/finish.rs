@@ -128,27 +128,53 @@ pub async fn retry(conn: &mut PgConnection, batch: &mut [Retried]) -> Result<Vec
     .await?)
 }
 
-/// Puts one running job off at no cost of an attempt. False when it is no longer `owner`'s.
-pub async fn snooze(
-    conn: &mut PgConnection,
-    owner: WorkerId,
-    job: (TenantId, JobId),
-    attempt: i16,
-    wait: std::time::Duration,
-) -> Result<bool> {
-    let done = sqlx::query(
-        r#"update job_live
-              set running = false, lease_owner = null, attempt = attempt - 1, later = true, run_at = ledger_now() + $5
-            where tenant_id = $1 and id = $2 and running and attempt = $3 and lease_owner = $4"#,
+/// An attempt that is put off and does not count.
+#[derive(Debug)]
+pub struct Snoozed {
+    pub tenant: TenantId,
+    pub id: JobId,
+    pub attempt: i16,
+    pub owner: WorkerId,
+    pub wait: std::time::Duration,
+}
+
+impl Snoozed {
+    /// The same attempt as the end of a cancelled job.
+    pub fn cancelled(&self) -> Finished {
+        Finished {
+            tenant: self.tenant,
+            id: self.id,
+            attempt: self.attempt,
+            owner: self.owner,
+            ending: Ending::Cancelled,
+            result: None,
+            error: None,
+            detail: None,
+        }
+    }
+}
+
+/// Puts running jobs off at no cost of an attempt. Answers those that were accepted, as [`retry`] does.
+pub async fn snooze(conn: &mut PgConnection, batch: &mut [Snoozed]) -> Result<Vec<JobId>> {
+    batch.sort_unstable_by_key(|s| (s.tenant, s.id));
+    Ok(sqlx::query_scalar(
+        r#"update job_live l
+              set running = false, lease_owner = null, attempt = l.attempt - 1, later = true,
+                  run_at = ledger_now() + u.wait
+             from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::interval[])
+                  u(tenant_id, id, attempt, owner, wait)
+            where l.tenant_id = u.tenant_id and l.id = u.id
+              and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
+              and not exists (select from job_cancels c where c.tenant_id = l.tenant_id and c.job_id = l.id)
+           returning l.id"#,
     )
-    .bind(job.0)
-    .bind(job.1)
-    .bind(attempt)
-    .bind(owner)
-    .bind(interval(wait))
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected() == 1)
+    .bind(batch.iter().map(|s| s.tenant).collect::<Vec<_>>())
+    .bind(batch.iter().map(|s| s.id).collect::<Vec<_>>())
+    .bind(batch.iter().map(|s| s.attempt).collect::<Vec<_>>())
+    .bind(batch.iter().map(|s| s.owner).collect::<Vec<_>>())
+    .bind(batch.iter().map(|s| interval(s.wait)).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?)
 }
 
 fn error_json(error: Option<&JobError>) -> Option<String> {

@@ -1,0 +1,10 @@
+//! The runtime, from a ticket in Redis to the outcome in the ledger.
+
+/// What a handler says, and what the ledger makes of it.
+mod outcomes;
+/// Slots and turns.
+mod slots;
+/// A worker in this process.
+mod stage;
+/// Cancellations, stops and lost leases.
+mod stops;
