@@ -205,6 +205,10 @@ macro_rules! connection {
 }
 connection!(TenantTx, IdentityTx, SystemTx);
 
+/// How long a leader that does not [`check`](LeaderLock::check) keeps its lock: the server then closes its connection, so
+/// that a process that hangs, or a machine that left the network, does not lead for ever. Several times a leader's pace.
+const LEADER_SILENCE: &str = "10s";
+
 /// The leader's lock: held by a connection of its own, the one piece of session state there is.
 #[derive(Debug)]
 pub struct LeaderLock {
@@ -216,6 +220,8 @@ impl LeaderLock {
     pub async fn try_take(db: &Db) -> Result<Option<Self>> {
         let take = async {
             let mut conn = PgConnection::connect_with(&db.pool.connect_options()).await?;
+            let put_out = format!("set idle_session_timeout = '{LEADER_SILENCE}'");
+            sqlx::raw_sql(AssertSqlSafe(put_out)).execute(&mut conn).await?;
             let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('millwork.leader'))")
                 .fetch_one(&mut conn)
                 .await?;
