@@ -167,7 +167,7 @@ async fn cancelling_ends_a_waiting_job_and_asks_a_running_one_to_stop() {
     assert_eq!(queries::cancel(&mut tx, running.id).await.unwrap(), CancelResult::Requested);
     tx.commit().await.unwrap();
     assert_eq!(ledger.state(waiting.id).await, "cancelled");
-    assert!(ledger.claim(claimed.owner, &[waiting.clone()]).await.is_empty(), "cancelled, so never run");
+    assert!(ledger.claim(claimed.owner, std::slice::from_ref(&waiting)).await.is_empty(), "cancelled, so never run");
     let mut tx = ledger.system.system().await.unwrap();
     let wishes = queries::list_cancels(&mut tx, &[(claimed.tenant, claimed.id)]).await.unwrap();
     assert_eq!(wishes, [running.id]);
