@@ -1,6 +1,6 @@
 //! Flags and environment.
 //!
-//! Every part of the system declares its flags as text and reads them with [`Faults`], so that a process that cannot
+//! Every part of the system declares its flags as text and reads them with `Faults`, so that a process that cannot
 //! start names everything that is wrong at once.
 
 use std::fmt::Display;

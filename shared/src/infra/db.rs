@@ -1,7 +1,7 @@
 //! PostgreSQL: one pool, three doors.
 //!
-//! [`Db::tenant`] sees one tenant's rows, [`Db::identity`] the tables needed to find out who is calling, and
-//! [`SystemDb::system`] everything. Request handlers are given a [`Db`] only. Each door is a role with row-security
+//! `Db::tenant` sees one tenant's rows, `Db::identity` the tables needed to find out who is calling, and
+//! `SystemDb::system` everything. Request handlers are given a `Db` only. Each door is a role with row-security
 //! policies of its own, set for the transaction alone, so that no session state outlives it (transaction-pooling proxies).
 
 use std::ops::{Deref, DerefMut};

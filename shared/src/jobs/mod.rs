@@ -1,6 +1,6 @@
 //! Jobs: what they are, what may become of them, and the rules between.
 //!
-//! A job exists when its row is committed ([`queries`]); Redis carries its id to an idle worker ([`dispatch`]).
+//! A job exists when its row is committed (`queries`); Redis carries its id to an idle worker (`dispatch`).
 
 use std::fmt;
 use std::str::FromStr;

@@ -27,7 +27,7 @@ impl Registry {
     }
 
     /// Adds the handler of `J`. A payload that does not parse fails the job for good; an [`Error`](millwork_shared::Error)
-    /// is a retry or a failure by [`outcome_of`].
+    /// is a retry or a failure by the rules of `outcome_of`.
     pub fn with<J, F, Fut>(mut self, handler: F) -> Self
     where
         J: Job + Send + 'static,
