@@ -196,7 +196,7 @@ pub struct DeliveryAttempt {
     /// The first 4 KiB.
     pub response_body: Option<String>,
     /// `http_status`, or what kept it from an answer: `timeout`, `dns`, `refused_address`, `connect`, `tls`, `reset`,
-    /// `protocol`, `invalid_url`.
+    /// `protocol`, `invalid_url`, or `circuit_open`: not tried, because the receiver timed out lately.
     pub error_class: Option<String>,
     pub error: Option<DeliveryError>,
 }

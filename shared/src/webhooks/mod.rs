@@ -52,7 +52,8 @@ pub struct AttemptDetail {
     pub headers: BTreeMap<String, String>,
     /// The first [`BODY_KEPT_BYTES`] of the answer's body, as text.
     pub body: Option<String>,
-    /// Why the attempt did not succeed: `http_status`, or what kept it from an answer (`timeout`, `dns` …).
+    /// Why the attempt did not succeed: `http_status`, or what kept it from an answer (`timeout`, `dns`,
+    /// `circuit_open` …).
     pub error_class: Option<String>,
 }
 

@@ -10,6 +10,7 @@ use millwork_shared::jobs::Job;
 use millwork_shared::jobs::retry::Schedule;
 use millwork_shared::webhooks::jobs::DeliverWebhook;
 
+mod circuit;
 /// The handler of `webhook.deliver`.
 pub mod deliver;
 mod loader;
@@ -22,6 +23,7 @@ mod verdict;
 #[cfg(any(test, feature = "testing"))]
 pub mod verify;
 
+use self::circuit::Circuits;
 use self::loader::Loader;
 use self::pace::Pace;
 pub(crate) use message::signing_keys;
@@ -70,12 +72,13 @@ pub struct Deliveries {
     settings: Settings,
     loader: Loader,
     pace: Pace,
+    circuits: Circuits,
 }
 
 impl Deliveries {
     /// Starts the loader, which ends with the last clone.
     pub fn new(settings: Settings, system: SystemDb, redis: Redis) -> Self {
-        Self { settings, loader: Loader::start(system), pace: Pace::new(redis) }
+        Self { settings, loader: Loader::start(system), pace: Pace::new(redis), circuits: Circuits::default() }
     }
 }
 

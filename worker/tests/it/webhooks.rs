@@ -333,3 +333,47 @@ async fn an_endpoint_without_a_limit_asks_for_no_pace() {
     }
     assert_eq!(receiver.hits(), 20);
 }
+
+#[tokio::test]
+async fn a_receiver_that_times_out_is_left_alone_for_a_while_and_then_tried_by_one() {
+    let world = World::create().await;
+    let (slow, quick) = (HttpReceiver::answering([Reply::Hang]).await, HttpReceiver::start().await);
+    let endpoint = world.endpoint(slow.url("/")).await;
+    let other = world.endpoint(quick.url("/")).await;
+    let again = async || {
+        let (job, run) = world.event(endpoint.id, "{}").await;
+        let (outcome, detail) = attempt(&world, &job, run).await;
+        assert_eq!(retried(outcome).0.code, detail["error_class"]);
+        detail["error_class"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(futures::future::join_all((0..5).map(|_| again())).await, ["timeout"; 5]);
+    assert_eq!((again().await.as_str(), slow.hits()), ("circuit_open", 5));
+    let (job, run) = world.event(other.id, "{}").await;
+    done(attempt(&world, &job, run).await.0);
+
+    // The last attempt is made all the same, and so is one that somebody asked for.
+    for (attempt_no, max_attempts) in [(3, 100), (4, 103)] {
+        let (job, mut run) = world.event(endpoint.id, "{}").await;
+        (run.attempt, run.max_attempts) = (attempt_no, max_attempts);
+        attempt(&world, &job, run).await;
+    }
+    assert_eq!(slow.hits(), 7);
+
+    world.db.clock.advance(Duration::from_secs(31));
+    assert_eq!((again().await.as_str(), slow.hits()), ("timeout", 8));
+    assert_eq!((again().await.as_str(), slow.hits()), ("circuit_open", 8));
+    world.db.clock.advance(Duration::from_secs(31));
+    slow.then([500]);
+    assert_eq!([again().await, again().await], ["http_status"; 2]);
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_quickly_is_tried_every_time() {
+    let world = World::create().await;
+    let receiver = HttpReceiver::answering([Reply::Cut]).await;
+    let endpoint = world.endpoint(receiver.url("/")).await;
+    for _ in 0..10 {
+        let (job, run) = world.event(endpoint.id, "{}").await;
+        assert_eq!(retried(attempt(&world, &job, run).await.0).0.code, "reset");
+    }
+}
