@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket, WINDOW};
@@ -78,9 +78,13 @@ impl Admission {
         let after = self.lock().get(&lane).filter(|_| onward).cloned();
         // Taken away before the look into the ledger: a job that is stored after it goes to Redis by itself.
         self.dispatcher.unmark_full(lane).await?;
-        let mut tx = self.system.system_by_index().await?;
-        let due = queries::list_lane(&mut tx, lane, after.as_ref(), i64::try_from(room).unwrap_or(i64::MAX)).await?;
-        tx.commit().await?;
+        let look = async {
+            let mut tx = self.system.system_by_index().await?;
+            let limit = i64::try_from(room).unwrap_or(i64::MAX);
+            let due = queries::list_lane(&mut tx, lane, after.as_ref(), limit).await?;
+            tx.commit().await.map(|()| due)
+        };
+        let due = self.system.within(PATIENCE, look).await?;
         let tickets: Vec<Ticket> = due
             .iter()
             .map(|job| Ticket { tenant: lane.tenant, id: job.id, queue: lane.queue, priority: lane.priority })
@@ -117,9 +121,12 @@ impl Admission {
     }
 
     async fn admit_due_since(&self, since: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
-        let mut tx = self.system.system_relaxed().await?;
-        let (tickets, last) = queries::list_due(&mut tx, since, 5_000).await?;
-        tx.commit().await?;
+        let look = async {
+            let mut tx = self.system.system_relaxed().await?;
+            let due = queries::list_due(&mut tx, since, 5_000).await?;
+            tx.commit().await.map(|()| due)
+        };
+        let (tickets, last) = self.system.within(PATIENCE, look).await?;
         // As intake does: behind a backlog they wait their turn in the ledger.
         self.dispatcher.offer_now(&tickets).await?;
         Ok(last)
@@ -145,18 +152,24 @@ impl Admission {
     /// # Errors
     /// Fails when a store does not answer; what was put back until then stays.
     pub async fn rescan_once(&self) -> Result<()> {
-        let mut tx = self.system.system().await?;
-        let pauses = queries::list_pauses(&mut tx).await?;
-        tx.commit().await?;
+        let look = async {
+            let mut tx = self.system.system().await?;
+            let pauses = queries::list_pauses(&mut tx).await?;
+            tx.commit().await.map(|()| pauses)
+        };
+        let pauses = self.system.within(PATIENCE, look).await?;
         for queue in Queue::ALL {
             let paused: Vec<_> = pauses.iter().filter(|(_, q)| *q == queue).map(|(tenant, _)| *tenant).collect();
             self.dispatcher.sync_pauses(queue, &paused).await?;
         }
         let mut after = None;
         loop {
-            let mut tx = self.system.system_by_index().await?;
-            let lanes = queries::list_lanes(&mut tx, after, LANES_PER_PAGE).await?;
-            tx.commit().await?;
+            let look = async {
+                let mut tx = self.system.system_by_index().await?;
+                let lanes = queries::list_lanes(&mut tx, after, LANES_PER_PAGE).await?;
+                tx.commit().await.map(|()| lanes)
+            };
+            let lanes = self.system.within(PATIENCE, look).await?;
             for same_queue in lanes.chunk_by(|a, b| a.queue == b.queue) {
                 let Some(queue) = same_queue.first().map(|lane| lane.queue) else { continue };
                 let room = self.dispatcher.room(queue, same_queue).await?;

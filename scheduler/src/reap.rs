@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::queries::{self, ReapReport};
 
@@ -23,8 +23,10 @@ pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<
         if last_look.elapsed() > AMNESTY / 2 {
             watching_since = Instant::now();
         }
-        let looked =
-            if watching_since.elapsed() < AMNESTY { ping(&system).await } else { look(&system).await.map(Some) };
+        let looking = async {
+            if watching_since.elapsed() < AMNESTY { ping(&system).await } else { look(&system).await.map(Some) }
+        };
+        let looked = system.within(PATIENCE, looking).await;
         match looked {
             Ok(report) => {
                 last_look = Instant::now();

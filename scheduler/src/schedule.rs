@@ -9,7 +9,7 @@ use apalis_cron::{CronScheduler, Tick};
 use chrono::Utc;
 use futures::FutureExt;
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
 use millwork_shared::jobs::{Job, NewJob, Unique, queries};
 use millwork_shared::maintenance::{DeleteExpired, PLATFORM, RollPartitions};
@@ -40,7 +40,8 @@ impl Ticker {
             let tick = move |tick: Tick<Utc>| {
                 let (system, dispatcher, job) = (system.clone(), dispatcher.clone(), job.clone());
                 async move {
-                    if let Err(error) = enqueue(&system, &dispatcher, &job, tick.get_timestamp()).await {
+                    let enqueued = enqueue(&system, &dispatcher, &job, tick.get_timestamp());
+                    if let Err(error) = system.within(PATIENCE, enqueued).await {
                         tracing::warn!(job.kind = J::KIND, %error, "cannot enqueue at this tick; the next one will");
                     }
                 }

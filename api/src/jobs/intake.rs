@@ -137,9 +137,7 @@ impl Writer {
             tx.commit().await?;
             Ok(stored)
         };
-        tokio::time::timeout(DEADLINE, store).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable { dependency: "database", cause: format!("no commit within {DEADLINE:?}") })
-        })
+        self.system.within(DEADLINE, store).await
     }
 }
 

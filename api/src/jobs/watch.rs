@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use millwork_shared::infra::db::Db;
+use millwork_shared::infra::db::{Db, PATIENCE};
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::State;
@@ -79,7 +79,7 @@ async fn follow(shared: Arc<Shared>, db: Db) {
             continue;
         }
         for (tenant, jobs) in open {
-            match look(&db, tenant, &jobs).await {
+            match db.within(PATIENCE, look(&db, tenant, &jobs)).await {
                 Ok(rows) => rows.iter().for_each(|row| shared.tell(tenant, row)),
                 Err(error) => tracing::debug!(%error, "cannot look at watched jobs; trying again"),
             }

@@ -16,6 +16,14 @@ use crate::{Error, Result};
 
 /// How long a request or a loop waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long until a transaction has begun, the wait for a connection included. What takes longer is a connection that
+/// fell silent, as when the server's machine vanishes: TCP alone would wait for a quarter of an hour, or for ever.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long a connection may take to show that it lives before it goes back to the pool.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for one transaction of a background loop: the server ends a statement after ten seconds, and a server
+/// that says nothing is given up soon after.
+pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: &str = "10s";
 
@@ -42,7 +50,8 @@ impl Db {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_secs(300))
-            .test_before_acquire(false) // a dead connection shows at BEGIN, see `begin`
+            .test_before_acquire(false) // a dead connection shows at BEGIN, see `begin_with`
+            .after_release(|connection, _| Box::pin(still_answers(connection)))
             .connect_lazy_with(options);
         Self { pool }
     }
@@ -68,6 +77,11 @@ impl Db {
         Ok(IdentityTx { tx: begin_with(&self.pool, begin).await? })
     }
 
+    /// See [`SystemDb::within`].
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        self.system().within(limit, work).await
+    }
+
     /// For health checks.
     pub async fn ping(&self) -> Result<()> {
         sqlx::query("select 1").execute(&self.pool).await?;
@@ -81,6 +95,16 @@ impl Db {
 }
 
 impl SystemDb {
+    /// Gives up `work` after `limit`, as [`Error::Unavailable`]. For the loops that nobody else puts an end to: requests
+    /// and handlers have deadlines of their own. Whether `work` was committed is not known then.
+    pub async fn within<T>(&self, limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let answer = tokio::time::timeout(limit, work).await;
+        answer.unwrap_or_else(|_| {
+            close_idle(&self.pool);
+            Err(no_answer(limit))
+        })
+    }
+
     /// A transaction that sees every tenant's rows.
     pub async fn system(&self) -> Result<SystemTx> {
         let begin =
@@ -111,12 +135,36 @@ impl SystemDb {
 
 /// Begins with settings in the same round trip; a connection found dead is replaced once.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>> {
-    match pool.begin_with(AssertSqlSafe(begin.clone())).await {
-        Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
-            Ok(pool.begin_with(AssertSqlSafe(begin)).await?)
+    let started = async {
+        match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+            Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
+                Ok(pool.begin_with(AssertSqlSafe(begin)).await?)
+            }
+            other => Ok(other?),
         }
-        other => Ok(other?),
+    };
+    let begun = tokio::time::timeout(BEGIN_TIMEOUT, started).await;
+    begun.unwrap_or_else(|_| {
+        close_idle(pool);
+        Err(no_answer(BEGIN_TIMEOUT))
+    })
+}
+
+/// Where one connection fell silent the others probably did: each would cost somebody the same wait.
+fn close_idle(pool: &PgPool) {
+    for _ in 0..pool.num_idle() {
+        match pool.try_acquire() {
+            Some(mut connection) => connection.close_on_drop(),
+            None => return,
+        }
     }
+}
+
+/// Bounds the test that the pool makes of every connection that it takes back, for which it would wait for ever: with the
+/// connection's place lost, too.
+async fn still_answers(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+    tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await.map_err(|_| silent())?.map(|()| true)
 }
 
 /// Whether `error` means that the server is not there, rather than that the statement is wrong.
@@ -237,10 +285,13 @@ impl LeaderLock {
     }
 }
 
+/// Gives up `work` after `limit`. Whether it was committed is not known then.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(Error::Unavailable { dependency: "database", cause: format!("no answer within {limit:?}") })
-    })
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(no_answer(limit)))
+}
+
+fn no_answer(limit: Duration) -> Error {
+    Error::Unavailable { dependency: "database", cause: format!("no answer within {limit:?}") }
 }
 
 /// Brings the schema up to date.
@@ -278,7 +329,7 @@ pub async fn check_schema(db: &Db) -> Result<()> {
 /// As [`check_schema`], save that an unavailable server is waited for until `stop`.
 pub async fn wait_for_schema(db: &Db, stop: &CancellationToken) -> Result<()> {
     loop {
-        match check_schema(db).await {
+        match within(PATIENCE, check_schema(db)).await {
             Err(error @ Error::Unavailable { .. }) => {
                 tracing::warn!(%error, "waiting for PostgreSQL");
                 tokio::select! {

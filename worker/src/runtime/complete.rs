@@ -1,9 +1,8 @@
 //! From outcomes to the ledger: while one batch commits, the next gathers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::jobs::queries::{self, Ending, Finished, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
@@ -136,9 +135,7 @@ impl Completer {
             }
             tx.commit().await
         };
-        tokio::time::timeout(Duration::from_secs(15), store).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable { dependency: "database", cause: "no answer to a completion within 15 s".into() })
-        })
+        self.system.within(PATIENCE, store).await
     }
 }
 
@@ -181,14 +178,14 @@ impl Rows {
             }
             Outcome::Retry { error, after } => {
                 let wait = after
-                    .map(|after| after.min(retry::LONGEST))
+                    .map(|after| after.min(retry::RETRY_AFTER_LONGEST))
                     .unwrap_or_else(|| Policy::default().wait(c.counted_attempt, retry::random()));
                 self.retried.push(Retried { tenant, id, attempt, owner, wait, error, detail });
                 return;
             }
             Outcome::Snooze(_) if c.cancelled => finished(Ending::Cancelled, None, None),
             Outcome::Snooze(wait) => {
-                let wait = wait.min(retry::LONGEST);
+                let wait = wait.min(retry::RETRY_AFTER_LONGEST);
                 self.snoozed.push(Snoozed { tenant, id, attempt, owner, wait });
                 return;
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::ids::WorkerId;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
@@ -111,9 +111,7 @@ impl Fetch {
             tx.commit().await?;
             Ok(claimed)
         };
-        tokio::time::timeout(Duration::from_secs(15), claim).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable { dependency: "database", cause: "no answer to a claim within 15 s".into() })
-        })
+        self.system.within(PATIENCE, claim).await
     }
 
     /// A failed claim may have been committed all the same, and would then run for ever under this worker's lease.

@@ -5,7 +5,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
 use millwork_shared::jobs::queries::{self, Heartbeat, NewWorker};
@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::RETRY_PAUSE;
 use super::in_flight::{Held, InFlight};
 
+/// Longest wait for an answer about the lease: a heartbeat that got none can be repeated before the lease is over.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How often running jobs are checked for wishes to cancel them.
 const CANCEL_POLL: Duration = Duration::from_millis(500);
 
@@ -47,7 +49,7 @@ impl Lease {
     pub async fn take(&self, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let id = WorkerId::generate();
-            match self.register(id).await {
+            match self.system.within(ANSWER, self.register(id)).await {
                 Ok(()) => {
                     *self.owner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = id;
                     return;
@@ -73,7 +75,7 @@ impl Lease {
                 _ = ticks.tick() => {}
                 () = self.doubted.notified() => {}
             }
-            match self.renew().await {
+            match self.system.within(ANSWER, self.renew()).await {
                 Ok(Heartbeat::Renewed) => {}
                 Ok(Heartbeat::Lost) => {
                     let jobs = self.in_flight.abandon(self.owner());
@@ -124,7 +126,7 @@ pub async fn watch_cancels(system: SystemDb, in_flight: Arc<InFlight>) {
         if held.is_empty() {
             continue;
         }
-        match list_cancels(&system, &held).await {
+        match system.within(ANSWER, list_cancels(&system, &held)).await {
             Ok(jobs) => jobs.into_iter().for_each(|job| in_flight.cancel(job)),
             Err(error) => tracing::debug!(%error, "cannot look for cancellations; trying again"),
         }
@@ -144,13 +146,16 @@ pub async fn release(system: &SystemDb, held: &[Held]) -> Result<Vec<Ticket>> {
     for (owner, job) in held {
         by_owner.entry(*owner).or_default().push(*job);
     }
-    let mut tickets = Vec::new();
-    let mut tx = system.system_by_index().await?;
-    for (owner, jobs) in by_owner {
-        tickets.extend(queries::release(&mut tx, owner, &jobs).await?);
-    }
-    tx.commit().await?;
-    Ok(tickets)
+    let release = async {
+        let mut tickets = Vec::new();
+        let mut tx = system.system_by_index().await?;
+        for (owner, jobs) in by_owner {
+            tickets.extend(queries::release(&mut tx, owner, &jobs).await?);
+        }
+        tx.commit().await?;
+        Ok(tickets)
+    };
+    system.within(PATIENCE, release).await
 }
 
 /// Gives jobs back and offers them to the other workers, within a few seconds or not at all.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::queries::{self, MinuteStats};
@@ -68,7 +68,7 @@ async fn store(counts: &Mutex<Counts>, system: &SystemDb) {
         return;
     }
     let rows: Vec<_> = taken.into_iter().collect();
-    if let Err(error) = add(system, &rows).await {
+    if let Err(error) = system.within(PATIENCE, add(system, &rows)).await {
         tracing::debug!(%error, "counts of one second are lost");
     }
 }

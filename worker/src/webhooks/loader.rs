@@ -2,7 +2,7 @@
 //!
 //! While one read is under way the next requests gather, and then go in one statement; an idle loader adds no delay.
 
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::tasks;
 use millwork_shared::webhooks::queries::{self, Outgoing, OutgoingKey};
 use millwork_shared::{Error, Result};
@@ -43,7 +43,7 @@ async fn serve(system: SystemDb, mut queue: mpsc::Receiver<Request>) {
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         batch.retain(|request: &Request| !request.reply.is_closed()); // dropped handlers
         let keys: Vec<_> = batch.iter().map(|request| request.key).collect();
-        match read(&system, &keys).await {
+        match system.within(PATIENCE, read(&system, &keys)).await {
             Ok(found) => {
                 for (request, outgoing) in batch.drain(..).zip(found) {
                     let _ = request.reply.send(Ok(outgoing));

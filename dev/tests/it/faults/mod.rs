@@ -2,6 +2,8 @@
 
 mod api;
 mod control;
+mod mail;
+mod network;
 mod postgres;
 mod redis;
 mod schedulers;

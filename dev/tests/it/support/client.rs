@@ -1,8 +1,12 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use millwork_dev::http::{self, Request, Response};
 use serde_json::{Value, json};
+
+/// Longer than the API takes to give up a request.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A tenant's owner, who talks to the public routes.
 #[derive(Clone)]
@@ -46,7 +50,7 @@ impl Client {
 
     /// Submits one job, whatever the answer.
     pub fn try_submit(&self, job: &Value, key: Option<&str>) -> Result<Response> {
-        let request = self.request("POST", "/jobs").json(job);
+        let request = self.request("POST", "/jobs").json(job).timeout(PATIENCE);
         match key {
             Some(key) => request.header("idempotency-key", key),
             None => request,

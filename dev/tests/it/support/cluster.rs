@@ -6,7 +6,7 @@ use millwork_dev::process::{Process, binary};
 use millwork_dev::scratch::Scratch;
 use millwork_dev::services::{Postgres, Redis};
 
-use super::{Client, Member, SOON, wait_for};
+use super::{Client, Member, SOON, Wire, wait_for};
 
 /// Stores of its own, an API, a scheduler unless told otherwise, and a tenant. Workers are started by the test.
 pub struct Cluster {
@@ -27,6 +27,21 @@ impl Cluster {
     }
 
     pub fn without_scheduler() -> Self {
+        Self::with(Postgres::url)
+    }
+
+    /// Its processes reach PostgreSQL by a wire.
+    pub fn over_a_wire() -> (Self, Wire) {
+        let mut wire = None;
+        let mut cluster = Self::with(|postgres| {
+            let wire = wire.insert(Wire::to(postgres.port()));
+            postgres.url().replace(&format!(":{}/", postgres.port()), &format!(":{}/", wire.port))
+        });
+        cluster.scheduler = Some(cluster.spawn_scheduler());
+        (cluster, wire.unwrap())
+    }
+
+    fn with(database_url: impl FnOnce(&Postgres) -> String) -> Self {
         let scratch = Scratch::new("faults").unwrap();
         let redis = Redis::start(&scratch.path().join("redis")).unwrap();
         let small = [("shared_buffers", "32MB"), ("max_connections", "120")];
@@ -34,7 +49,7 @@ impl Cluster {
         let mails = scratch.path().join("mail");
         std::fs::create_dir(&mails).unwrap();
         let environment = [
-            ("DATABASE_URL", postgres.url()),
+            ("DATABASE_URL", database_url(&postgres)),
             ("REDIS_URL", redis.url()),
             ("MASTER_KEYS", format!("k1:{}", STANDARD.encode([7; 32]))),
             ("MAIL_URL", format!("file://{}", mails.display())),

@@ -25,6 +25,7 @@ pub struct Answer {
     pub retry_after: Option<String>,
     /// The job's id, or what came instead.
     pub body: String,
+    pub began: Instant,
     pub took: Duration,
 }
 
@@ -54,6 +55,12 @@ impl Load {
         wait_for("answers to the load", SOON, || self.count.load(Ordering::SeqCst) >= enough);
     }
 
+    /// Answers to submissions that began after `moment`.
+    pub fn answers_since(&self, moment: Instant) -> Vec<Answer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.iter().filter(|answer| answer.began >= moment).cloned().collect()
+    }
+
     /// Ends it; every answer there was.
     pub fn stop(mut self) -> Vec<Answer> {
         self.stop.store(true, Ordering::SeqCst);
@@ -71,15 +78,15 @@ impl Drop for Load {
 }
 
 fn submit(client: &Client, job: &serde_json::Value) -> Answer {
-    let started = Instant::now();
+    let began = Instant::now();
     let answer = client.try_submit(job, None);
-    let took = started.elapsed();
+    let took = began.elapsed();
     match answer {
         Ok(answer) => {
             let retry_after = answer.header("retry-after").map(str::to_owned);
             let id = answer.json().ok().and_then(|body| Some(body["data"]["id"].as_str()?.to_owned()));
-            Answer { status: answer.status, retry_after, body: id.unwrap_or_else(|| answer.text()), took }
+            Answer { status: answer.status, retry_after, body: id.unwrap_or_else(|| answer.text()), began, took }
         }
-        Err(error) => Answer { status: 0, retry_after: None, body: format!("{error:#}"), took },
+        Err(error) => Answer { status: 0, retry_after: None, body: format!("{error:#}"), began, took },
     }
 }

@@ -4,15 +4,19 @@ mod client;
 mod cluster;
 mod gate;
 mod load;
+mod mail_server;
 mod member;
 mod redis;
+mod wire;
 
 pub use client::{Client, echo, retrying};
 pub use cluster::Cluster;
 pub use gate::{Ending, Gate};
 pub use load::Load;
+pub use mail_server::MailServer;
 pub use member::Member;
 pub use redis::redis;
+pub use wire::Wire;
 
 use std::time::Duration;
 
