@@ -43,7 +43,7 @@ create table job_live (
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0.2);
 create index job_live_lane on job_live (queue, tenant_id, priority, run_at, id);
-create index job_live_due on job_live (run_at) where later;
+create index job_live_due on job_live (run_at, id) where later;
 call isolate_tenant('job_live');
 grant select, insert, update, delete on job_live to millwork_tenant, millwork_system;
 

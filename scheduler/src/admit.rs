@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use millwork_shared::Result;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::redis::Redis;
@@ -107,10 +106,10 @@ impl Admission {
 
     /// Offers jobs as their time comes, for ever.
     pub async fn admit_due(self: Arc<Self>) {
-        let mut since = DateTime::<Utc>::UNIX_EPOCH;
+        let mut after = None;
         loop {
-            match self.admit_due_since(since).await {
-                Ok(Some(last)) => since = last,
+            match self.admit_due_after(after.as_ref()).await {
+                Ok(Some(last)) => after = Some(last),
                 Ok(None) => tokio::time::sleep(DUE_POLL).await,
                 Err(error) => {
                     tracing::warn!(%error, "cannot offer jobs that became due; trying again");
@@ -120,10 +119,10 @@ impl Admission {
         }
     }
 
-    async fn admit_due_since(&self, since: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+    async fn admit_due_after(&self, after: Option<&DueJob>) -> Result<Option<DueJob>> {
         let look = async {
             let mut tx = self.system.system_relaxed().await?;
-            let due = queries::list_due(&mut tx, since, 5_000).await?;
+            let due = queries::list_due(&mut tx, after, 5_000).await?;
             tx.commit().await.map(|()| due)
         };
         let (tickets, last) = self.system.within(PATIENCE, look).await?;

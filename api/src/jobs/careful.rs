@@ -19,16 +19,10 @@ pub async fn store(tx: &mut SystemTx, jobs: &[NewJob], keys: &[Option<Idempotenc
             _ => Stored::New,
         });
     }
-    let mut unique: Vec<usize> = (0..jobs.len()).filter(|&n| is_new(&stored[n]) && jobs[n].unique.is_some()).collect();
-    unique.sort_unstable_by_key(|&n| (jobs[n].tenant, jobs[n].unique.as_ref().map(|u| &u.key)));
-    for n in unique {
-        let Some(wish) = &jobs[n].unique else { continue };
-        if let Some(holder) = queries::hold_key(tx, &jobs[n], wish).await? {
-            stored[n] = Stored::NotUnique(holder);
-            if let Some(key) = &keys[n] {
-                idempotency::forget(tx, key).await?;
-            }
-        }
+    let new: Vec<usize> = (0..jobs.len()).filter(|&n| is_new(&stored[n])).collect();
+    let candidates: Vec<&NewJob> = new.iter().map(|&n| &jobs[n]).collect();
+    for (n, holder) in queries::hold_keys(tx, &candidates).await? {
+        stored[new[n]] = Stored::NotUnique(holder);
     }
     queries::insert(tx, jobs.iter().zip(&stored).filter(|(_, s)| is_new(s)).map(|(job, _)| job)).await?;
     Ok(stored)

@@ -7,6 +7,7 @@ mod jobs;
 mod partitions;
 mod plans;
 mod tenancy;
+mod unique;
 
 use millwork_shared::infra::db::{SystemDb, TenantTx};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};

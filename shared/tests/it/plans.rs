@@ -54,3 +54,15 @@ async fn a_lane_is_read_in_order_from_its_index() {
     assert!(plan.contains("Index Scan using job_live_lane"), "{plan}");
     assert!(!plan.contains("Sort"), "{plan}");
 }
+
+#[tokio::test]
+async fn jobs_for_later_are_read_in_order_from_their_index() {
+    let ledger = ballast().await;
+    let sql = queries::LIST_DUE
+        .replace("$1", "'epoch'")
+        .replace("$2", "'00000000-0000-0000-0000-000000000000'")
+        .replace("$3", "5000");
+    let plan = plan(&ledger, &sql).await;
+    assert!(plan.contains("Index Scan using job_live_due"), "{plan}");
+    assert!(!plan.contains("Sort"), "{plan}");
+}

@@ -2,10 +2,11 @@
 
 use sqlx::PgConnection;
 
+use super::intake;
 use crate::infra::db::TenantTx;
 use crate::infra::ids::{JobId, TenantId};
 use crate::jobs::dispatch::Ticket;
-use crate::jobs::{Queue, State};
+use crate::jobs::{Queue, State, Unique};
 use crate::{Error, Result};
 
 /// What became of a wish to cancel.
@@ -73,8 +74,10 @@ async fn ended_or_absent(tx: &mut TenantTx, id: JobId) -> Result<Error> {
 /// forgotten.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] `job_not_retryable` when it succeeded or has not ended.
+/// [`Error::NotFound`]; [`Error::Conflict`] `job_not_retryable` when it succeeded or has not ended, `job_not_unique` when
+/// another job has its unique key now.
 pub async fn retry_now(tx: &mut TenantTx, id: JobId) -> Result<Ticket> {
+    hold_key_again(tx, id).await?;
     let again: Option<Ticket> = sqlx::query_as(
         r#"with over as (
                delete from job_outcomes where tenant_id = $1 and id = $2 and state <> 'succeeded' returning *
@@ -104,6 +107,26 @@ pub async fn retry_now(tx: &mut TenantTx, id: JobId) -> Result<Ticket> {
             let detail = format!("job {id} is {}; only a failed or cancelled job can be retried", state.as_str());
             Err(Error::conflict("job_not_retryable", detail))
         }
+    }
+}
+
+/// Takes the unique key of a job that is about to live again.
+async fn hold_key_again(tx: &mut TenantTx, id: JobId) -> Result<()> {
+    let tenant = tx.tenant();
+    let key: Option<String> = sqlx::query_scalar(
+        "select j.unique_key from jobs j
+           join job_outcomes o on o.tenant_id = j.tenant_id and o.id = j.id and o.state <> 'succeeded'
+          where j.tenant_id = $1 and j.id = $2 and j.unique_key is not null",
+    )
+    .bind(tenant)
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(key) = key else { return Ok(()) };
+    let unique = Unique { key, hold: None };
+    match intake::hold_key(tx, tenant, id, &unique).await? {
+        None => Ok(()),
+        Some(holder) => Err(intake::not_unique(&unique.key, holder)),
     }
 }
 

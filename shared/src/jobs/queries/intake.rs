@@ -12,24 +12,23 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Conflict`] `job_not_unique` when a live job holds a unique key; the transaction is to be dropped then.
 pub async fn enqueue(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<()> {
-    for (job, unique) in jobs.iter().filter_map(|job| Some((job, job.unique.as_ref()?))) {
-        if let Some(holder) = hold_key(conn, job, unique).await? {
-            return Err(not_unique(&unique.key, holder));
-        }
+    let all: Vec<&NewJob> = jobs.iter().collect();
+    if let Some(&(n, holder)) = hold_keys(conn, &all).await?.first() {
+        return Err(not_unique(jobs[n].unique.as_ref().map_or("", |unique| &unique.key), holder));
     }
     insert(conn, jobs).await
 }
 
 /// Stores one job with a unique key, or answers the id of the job that holds it.
 pub async fn insert_unique(conn: &mut PgConnection, job: &NewJob, unique: &Unique) -> Result<Option<JobId>> {
-    let holder = hold_key(conn, job, unique).await?;
+    let holder = hold_key(conn, job.tenant, job.id, unique).await?;
     if holder.is_none() {
         insert(conn, std::slice::from_ref(job)).await?;
     }
     Ok(holder)
 }
 
-fn not_unique(key: &str, holder: JobId) -> Error {
+pub(super) fn not_unique(key: &str, holder: JobId) -> Error {
     Error::conflict("job_not_unique", format!("the unique key `{key}` is held by job {holder}"))
 }
 
@@ -77,33 +76,67 @@ pub async fn insert<'a>(conn: &mut PgConnection, jobs: impl IntoIterator<Item = 
     Ok(())
 }
 
-/// Takes a unique key for `job`, unless a live job or a running hold has it: then that job's id.
-pub async fn hold_key(conn: &mut PgConnection, job: &NewJob, unique: &Unique) -> Result<Option<JobId>> {
-    let hold_ms = unique.hold.map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX));
-    let taken: Option<JobId> = sqlx::query_scalar(
-        r#"insert into job_unique as u (tenant_id, unique_key, job_id, holds_until)
-           values ($1, $2, $3, ledger_now() + $4 * interval '1 ms')
-           on conflict (tenant_id, unique_key) do update
-              set job_id = excluded.job_id, holds_until = excluded.holds_until, created_at = excluded.created_at
-            where coalesce(u.holds_until <= ledger_now(), true)
-              and not exists (select from job_live l where l.tenant_id = u.tenant_id and l.id = u.job_id)
-           returning job_id"#,
-    )
-    .bind(job.tenant)
-    .bind(&unique.key)
-    .bind(job.id)
-    .bind(hold_ms)
-    .fetch_optional(&mut *conn)
-    .await?;
-    if taken.is_some() {
-        return Ok(None);
+/// Takes the unique keys of those of `jobs` that want one, in the keys' order, so that no two batches can deadlock.
+///
+/// Answers the places of those that did not get theirs, each with the job that holds it: a live one, or one of `jobs`.
+/// The others are to be stored by the same transaction.
+pub async fn hold_keys(conn: &mut PgConnection, jobs: &[&NewJob]) -> Result<Vec<(usize, JobId)>> {
+    let wishes = jobs.iter().enumerate().filter_map(|(n, job)| Some((job.tenant, job.unique.as_ref()?, n)));
+    let mut wishes: Vec<_> = wishes.collect();
+    wishes.sort_unstable_by_key(|(tenant, unique, n)| (*tenant, &unique.key, *n));
+    let mut held = Vec::new();
+    for same_key in wishes.chunk_by(|a, b| (a.0, &a.1.key) == (b.0, &b.1.key)) {
+        let mut holder = None;
+        for &(tenant, unique, n) in same_key {
+            if holder.is_none() {
+                holder = hold_key(conn, tenant, jobs[n].id, unique).await?;
+                if holder.is_none() {
+                    holder = Some(jobs[n].id);
+                    continue;
+                }
+            }
+            held.extend(holder.map(|holder| (n, holder)));
+        }
     }
-    let holder = sqlx::query_scalar("select job_id from job_unique where tenant_id = $1 and unique_key = $2")
-        .bind(job.tenant)
-        .bind(&unique.key)
-        .fetch_one(conn)
-        .await?;
-    Ok(Some(holder))
+    held.sort_unstable();
+    Ok(held)
+}
+
+/// Takes a unique key for `job`, unless a live job or a running hold has it: then that job's id.
+///
+/// Whoever takes the same key meanwhile is waited for, and `job` must be stored by the same transaction.
+pub async fn hold_key(conn: &mut PgConnection, tenant: TenantId, job: JobId, unique: &Unique) -> Result<Option<JobId>> {
+    let hold_ms = unique.hold.map(|hold| i64::try_from(hold.as_millis()).unwrap_or(i64::MAX));
+    loop {
+        let free = sqlx::query(
+            "insert into job_unique (tenant_id, unique_key, job_id, holds_until)
+             values ($1, $2, $3, ledger_now() + $4 * interval '1 ms')
+             on conflict do nothing",
+        );
+        let free = free.bind(tenant).bind(&unique.key).bind(job).bind(hold_ms).execute(&mut *conn).await?;
+        if free.rows_affected() == 1 {
+            return Ok(None);
+        }
+        let holder: Option<JobId> =
+            sqlx::query_scalar("select job_id from job_unique where tenant_id = $1 and unique_key = $2 for update")
+                .bind(tenant)
+                .bind(&unique.key)
+                .fetch_optional(&mut *conn)
+                .await?;
+        let Some(holder) = holder else { continue }; // it was cleared away just now
+        if holder == job {
+            return Ok(None);
+        }
+        // A statement of its own: only one that begins after the row is locked sees the holder's live row for certain.
+        let taken = sqlx::query(
+            r#"update job_unique u
+                  set job_id = $3, holds_until = ledger_now() + $4 * interval '1 ms', created_at = ledger_now()
+                where u.tenant_id = $1 and u.unique_key = $2 and coalesce(u.holds_until <= ledger_now(), true)
+                  and not exists (select from job_live l where l.tenant_id = u.tenant_id and l.id = u.job_id)"#,
+        );
+        let taken = taken.bind(tenant).bind(&unique.key).bind(job).bind(hold_ms).execute(conn).await?;
+        return Ok((taken.rows_affected() == 0).then_some(holder));
+    }
 }
 
 /// The jobs as one array a column, sorted by tenant and id.

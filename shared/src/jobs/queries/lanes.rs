@@ -80,23 +80,26 @@ struct DueRow {
     run_at: DateTime<Utc>,
 }
 
-/// Jobs stored for later whose time has come since `since`, and the time of the last of them.
+/// Reads on in the jobs that were stored for later.
+pub const LIST_DUE: &str = r#"select tenant_id, id, queue, priority, run_at from job_live
+     where later and (run_at, id) > ($1, $2) and run_at <= ledger_now() and not running
+     order by run_at, id
+     limit $3"#;
+
+/// Jobs stored for later whose time has come, in the order of their times, after the position `after`; and the
+/// position of the last of them.
 pub async fn list_due(
     conn: &mut PgConnection,
-    since: DateTime<Utc>,
+    after: Option<&DueJob>,
     limit: i64,
-) -> Result<(Vec<Ticket>, Option<DateTime<Utc>>)> {
-    let rows: Vec<DueRow> = sqlx::query_as(
-        r#"select tenant_id, id, queue, priority, run_at from job_live
-            where later and run_at > $1 and run_at <= ledger_now() and not running
-            order by run_at
-            limit $2"#,
-    )
-    .bind(since)
-    .bind(limit)
-    .fetch_all(conn)
-    .await?;
-    let last = rows.last().map(|row| row.run_at);
+) -> Result<(Vec<Ticket>, Option<DueJob>)> {
+    let rows: Vec<DueRow> = sqlx::query_as(LIST_DUE)
+        .bind(after.map_or(DateTime::<Utc>::UNIX_EPOCH, |p| p.run_at))
+        .bind(after.map_or(JobId(uuid::Uuid::nil()), |p| p.id))
+        .bind(limit)
+        .fetch_all(conn)
+        .await?;
+    let last = rows.last().map(|row| DueJob { id: row.id, run_at: row.run_at });
     let tickets = rows
         .into_iter()
         .filter_map(|row| {
