@@ -1,9 +1,9 @@
 //! A receiver of webhooks that keeps up with thousands a second: it reads of a request what it must, answers 200, and
 //! counts.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-/// The deliveries' payload says with this when its event was sent; 0 is not measured.
-const SENT_AT: &[u8] = b"\"sent_ns\":";
+/// The deliveries' payload says with this when its event was sent.
+const SENT_AT: &str = "\"sent_ns\":";
 
 /// Takes requests on a free loopback port. Its threads last as long as the process.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Sink {
 #[derive(Debug, Default)]
 struct Counts {
     requests: AtomicU64,
+    /// Whether delays are taken.
+    timed: AtomicBool,
     /// From `sent_ns` to the receipt.
     delays_ms: Mutex<Vec<f64>>,
 }
@@ -51,8 +53,14 @@ impl Sink {
         self.counts.requests.load(Ordering::Relaxed)
     }
 
-    /// The delays seen so far, which are forgotten here.
-    pub fn take_delays_ms(&self) -> Vec<f64> {
+    /// From now on requests are timed: what they carry is searched for the time of sending.
+    pub fn begin_delays(&self) {
+        self.counts.timed.store(true, Ordering::Relaxed);
+    }
+
+    /// The delays seen since [`begin_delays`](Self::begin_delays), in milliseconds.
+    pub fn end_delays(&self) -> Vec<f64> {
+        self.counts.timed.store(false, Ordering::Relaxed);
         std::mem::take(&mut self.counts.delays_ms.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -63,51 +71,45 @@ pub fn now_ns() -> u64 {
 }
 
 /// Request after request, until the sender leaves.
-fn serve(mut stream: TcpStream, counts: &Counts) -> Result<()> {
+fn serve(stream: TcpStream, counts: &Counts) -> Result<()> {
     stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(8 * 1024);
-    let mut chunk = [0; 8 * 1024];
-    loop {
-        let read = stream.read(&mut chunk)?;
-        if read == 0 {
-            return Ok(());
-        }
+    let mut stream = BufReader::new(stream);
+    let (mut line, mut body) = (Vec::with_capacity(256), Vec::with_capacity(1024));
+    while let Some(length) = body_length(&mut stream, &mut line)? {
+        body.resize(length, 0);
+        stream.read_exact(&mut body)?;
         let received_ns = now_ns();
-        buffer.extend_from_slice(&chunk[..read]);
-        while let Some(length) = message_length(&buffer) {
-            if buffer.len() < length {
-                break;
-            }
-            stream.write_all(ANSWER)?;
-            counts.requests.fetch_add(1, Ordering::Relaxed);
-            if let Some(sent_ns) = sent_ns(&buffer[..length]).filter(|sent_ns| *sent_ns > 0) {
-                let delay_ms = received_ns.saturating_sub(sent_ns) as f64 / 1e6;
-                counts.delays_ms.lock().unwrap_or_else(PoisonError::into_inner).push(delay_ms);
-            }
-            buffer.drain(..length);
+        counts.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(sent_ns) = counts.timed.load(Ordering::Relaxed).then(|| sent_ns(&body)).flatten() {
+            let delay_ms = received_ns.saturating_sub(sent_ns) as f64 / 1e6;
+            counts.delays_ms.lock().unwrap_or_else(PoisonError::into_inner).push(delay_ms);
+        }
+        stream.get_mut().write_all(ANSWER)?;
+    }
+    Ok(())
+}
+
+/// Reads a head. `None` at the end of the connection.
+fn body_length(stream: &mut impl BufRead, line: &mut Vec<u8>) -> Result<Option<usize>> {
+    const NAME: &[u8] = b"content-length:";
+    let mut length = 0;
+    loop {
+        line.clear();
+        if stream.read_until(b'\n', line)? == 0 {
+            return Ok(None);
+        }
+        if line == b"\r\n" {
+            return Ok(Some(length));
+        }
+        if line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)) {
+            length = std::str::from_utf8(&line[NAME.len()..])?.trim().parse()?;
         }
     }
 }
 
-/// Of head and body; `None` while the head is not complete.
-fn message_length(bytes: &[u8]) -> Option<usize> {
-    let head = position(bytes, b"\r\n\r\n")? + 4;
-    let headers = String::from_utf8_lossy(&bytes[..head]);
-    let length = headers.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
-    Some(head + length.unwrap_or(0))
-}
-
-fn sent_ns(message: &[u8]) -> Option<u64> {
-    let after = &message[position(message, SENT_AT)? + SENT_AT.len()..];
-    let digits = after.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    std::str::from_utf8(&after[..digits]).ok()?.parse().ok()
-}
-
-fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+fn sent_ns(body: &[u8]) -> Option<u64> {
+    let (_, after) = std::str::from_utf8(body).ok()?.split_once(SENT_AT)?;
+    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -120,7 +122,14 @@ mod tests {
         let sink = Sink::start().unwrap();
         let mut stream = TcpStream::connect(sink.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        for (sent_ns, parts) in [(now_ns(), 1), (0, 2)] {
+        for (timed, parts) in [(true, 1), (false, 2)] {
+            if timed {
+                sink.begin_delays();
+            } else {
+                let delays = sink.end_delays();
+                assert!(delays.len() == 1 && delays[0] < 5_000.0, "{delays:?}");
+            }
+            let sent_ns = now_ns();
             let body = format!("{{\"data\":{{\"sent_ns\":{sent_ns}}}}}");
             let request = format!("POST /hooks HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             for part in request.as_bytes().chunks(request.len() / parts + 1) {
@@ -131,7 +140,6 @@ mod tests {
             assert_eq!(answer, ANSWER);
         }
         assert_eq!(sink.requests(), 2);
-        let delays = sink.take_delays_ms();
-        assert!(delays.len() == 1 && delays[0] < 5_000.0, "{delays:?}");
+        assert!(sink.end_delays().is_empty());
     }
 }

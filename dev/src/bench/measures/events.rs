@@ -39,6 +39,8 @@ fn soon(site: &mut Site<'_>, sink: &Sink, length: Duration, report: &mut Report)
     let mut connection = Connection::open(&site.address, &site.key)?;
     paced(Duration::from_secs(1), || connection.post("/api/v1/events", &event(0)).map(drop))?;
     let (mut answers_ms, before) = (Vec::new(), sink.requests());
+    site.wait_until_idle(DRAIN_LIMIT)?;
+    sink.begin_delays();
     let meter = site.meter();
     paced(length, || {
         let sent = Instant::now();
@@ -48,7 +50,7 @@ fn soon(site: &mut Site<'_>, sink: &Sink, length: Duration, report: &mut Report)
     })?;
     site.wait_until_idle(DRAIN_LIMIT)?;
     let usage = meter.stop();
-    let delays_ms = sink.take_delays_ms();
+    let delays_ms = sink.end_delays();
     ensure!(
         delays_ms.len() >= answers_ms.len(),
         "of {} events {} were delivered ({} requests)",
