@@ -92,6 +92,33 @@ fn a_stopped_worker_hands_back_what_it_cannot_finish_at_no_cost_of_an_attempt() 
 }
 
 #[test]
+fn a_worker_stopped_while_postgres_is_away_leaves_its_jobs_to_run_elsewhere() {
+    let mut cluster = Cluster::start();
+    let (client, gate) = (cluster.client.clone(), Gate::closed());
+    let first = cluster.spawn_worker_with(&[("SHUTDOWN_GRACE_S", "1")]);
+    client.submit_many(&retrying(&gate.url("call"), "held"), 20);
+    wait_for("20 running jobs", SOON, || gate.calls("call").len() == 20);
+    let second = cluster.spawn_worker();
+    gate.answer_new(200, "second");
+
+    cluster.postgres.stop().unwrap();
+    first.sigterm().unwrap();
+    wait_for("its giving up to hand them back", SOON, || first.said("could not hand back; the lease will run out"));
+    cluster.postgres.restart().unwrap();
+    let back = Instant::now();
+    let status = first.wait(STOPPED).unwrap();
+    assert!(status.success(), "{}", first.obituary(status));
+    // The rest of its lease, and no longer.
+    let left = Duration::from_secs(20);
+    wait_for("the end of every job", left, || client.states("held").get("succeeded") == Some(&20));
+    eprintln!("all ran elsewhere within {:?}", back.elapsed());
+    for job in client.jobs("held") {
+        let attempts = client.attempts(job["id"].as_str().unwrap());
+        assert_eq!(attempts.last().unwrap()["worker_id"], second.worker_id());
+    }
+}
+
+#[test]
 fn a_worker_that_hung_past_its_lease_is_refused_and_goes_on_under_another_name() {
     let cluster = Cluster::start();
     let (client, gate) = (&cluster.client, Gate::closed());
