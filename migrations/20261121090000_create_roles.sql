@@ -8,7 +8,8 @@ begin
             execute format('create role %I nologin', door);
         exception when duplicate_object or unique_violation then null;
         end;
-        if not pg_has_role(current_user, door, 'member') then
+        -- 'usage', not 'member': from PostgreSQL 16 on, who creates a role is a member that may not set it.
+        if not pg_has_role(current_user, door, 'usage') then
             execute format('grant %I to current_user', door);
         end if;
         execute format('grant usage on schema public to %I', door);

@@ -58,18 +58,18 @@ impl EventsApi {
         let (body, raw) = body.into_parts();
         let id = body.id.map(EventId);
         check_event(&app, &body, id, &raw)?;
-        let body_hash = body::hash(&raw);
+        let (route, name) = (key.route.clone(), key.key.clone());
         let draft = Draft {
             topic: Topic { tenant: caller.tenant, event_type: body.event_type },
             id,
             payload: body.payload.0,
             cause: request.cause(),
-            key: key.key.clone().map(|name| Key { route: key.route.clone(), key: name, body_hash }),
+            key: name.map(|key| Key { route, key, body_hash: body::hash(&raw) }),
         };
         match publish_checked(&app, draft).await {
             // What was accepted once under this key is not refused because its type has changed since.
             Err(error) if error.status() == StatusCode::UNPROCESSABLE_ENTITY && key.key.is_some() => {
-                match key.begin(&app, &caller, body_hash).await? {
+                match key.begin(&app, &caller, body::hash(&raw)).await? {
                     Begun::Replay(answer) => Ok(answer.into()),
                     Begun::Work(_) => Err(error),
                 }

@@ -133,11 +133,13 @@ impl SystemDb {
     }
 }
 
-/// Begins with settings in the same round trip; a connection found dead is replaced once.
+/// Begins with settings in the same round trip. A connection found dead is replaced once, by a new one: after a restart
+/// of the server the others in the pool are dead too.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>> {
     let started = async {
         match pool.begin_with(AssertSqlSafe(begin.clone())).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
+                close_idle(pool);
                 Ok(pool.begin_with(AssertSqlSafe(begin)).await?)
             }
             other => Ok(other?),
@@ -150,7 +152,7 @@ async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static,
     })
 }
 
-/// Where one connection fell silent the others probably did: each would cost somebody the same wait.
+/// Where one connection died or fell silent the others probably did: each would cost somebody the same.
 fn close_idle(pool: &PgPool) {
     for _ in 0..pool.num_idle() {
         match pool.try_acquire() {

@@ -46,6 +46,9 @@ impl Policy {
     }
 }
 
+/// Longest wait that is stored, whoever asks for it.
+pub const LONGEST: Duration = Duration::from_secs(40 * 24 * 3600);
+
 /// Bounds on what a remote party may ask for by `Retry-After`.
 pub const RETRY_AFTER_LONGEST: Duration = Duration::from_secs(24 * 3600);
 

@@ -55,11 +55,12 @@ impl FromStr for Permission {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Self, String> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|p| p.as_str() == s)
-            .ok_or_else(|| format!("`{s}` is not a permission; GET /api/v1/permissions lists them"))
+        Self::ALL.iter().copied().find(|p| p.as_str() == s).ok_or_else(|| {
+            format!(
+                "`{s}` is not a permission; they are {}",
+                Self::ALL.iter().map(|p| p.as_str()).collect::<Vec<_>>().join(", ")
+            )
+        })
     }
 }
 

@@ -178,14 +178,14 @@ impl Rows {
             }
             Outcome::Retry { error, after } => {
                 let wait = after
-                    .map(|after| after.min(retry::RETRY_AFTER_LONGEST))
+                    .map(|after| after.min(retry::LONGEST))
                     .unwrap_or_else(|| Policy::default().wait(c.counted_attempt, retry::random()));
                 self.retried.push(Retried { tenant, id, attempt, owner, wait, error, detail });
                 return;
             }
             Outcome::Snooze(_) if c.cancelled => finished(Ending::Cancelled, None, None),
             Outcome::Snooze(wait) => {
-                let wait = wait.min(retry::RETRY_AFTER_LONGEST);
+                let wait = wait.min(retry::LONGEST);
                 self.snoozed.push(Snoozed { tenant, id, attempt, owner, wait });
                 return;
             }

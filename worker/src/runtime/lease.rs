@@ -17,6 +17,10 @@ use super::in_flight::{Held, InFlight};
 
 /// Longest wait for an answer about the lease: a heartbeat that got none can be repeated before the lease is over.
 const ANSWER: Duration = Duration::from_secs(5);
+/// Longest time for handing back, when the process is to end.
+const HAND_BACK: Duration = Duration::from_secs(5);
+/// Longest time for telling the others of it.
+const OFFER: Duration = Duration::from_secs(3);
 /// How often running jobs are checked for wishes to cancel them.
 const CANCEL_POLL: Duration = Duration::from_millis(500);
 
@@ -158,19 +162,24 @@ pub async fn release(system: &SystemDb, held: &[Held]) -> Result<Vec<Ticket>> {
     system.within(PATIENCE, release).await
 }
 
-/// Gives jobs back and offers them to the other workers, within a few seconds or not at all.
-pub async fn hand_back(system: &SystemDb, dispatcher: &Dispatcher, held: Vec<Held>) {
+/// Gives jobs back within a few seconds or not at all, and offers them to the other workers. False when they are left to
+/// the end of the lease, which must then not be given up: what a worker leaves behind that said goodbye is found later.
+pub async fn hand_back(system: &SystemDb, dispatcher: &Dispatcher, held: Vec<Held>) -> bool {
     if held.is_empty() {
-        return;
+        return true;
     }
-    let give = async {
-        let tickets = release(system, &held).await?;
-        tracing::info!(jobs = tickets.len(), "handed back");
-        dispatcher.offer_now(&tickets).await
-    };
-    match tokio::time::timeout(Duration::from_secs(5), give).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "could not hand everything back; the lease will run out"),
-        Err(_) => tracing::warn!("could not hand everything back within 5 s; the lease will run out"),
+    match system.within(HAND_BACK, release(system, &held)).await {
+        Ok(tickets) => {
+            tracing::info!(jobs = tickets.len(), "handed back");
+            match tokio::time::timeout(OFFER, dispatcher.offer_now(&tickets)).await {
+                Ok(Ok(())) => {}
+                _ => tracing::warn!("could not offer them to other workers; the scheduler will"),
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, jobs = held.len(), "could not hand back; the lease will run out");
+            false
+        }
     }
 }

@@ -141,9 +141,9 @@ impl Runtime {
         in_flight.stop();
         // A claim that is under way is waited for, so that what it brings can be handed back too.
         let _ = tokio::time::timeout(CLAIM_GRACE, futures::future::join_all(&mut fetchers)).await;
-        lease::hand_back(&system, &dispatcher, in_flight.take_unstarted()).await;
+        let mut given_back = lease::hand_back(&system, &dispatcher, in_flight.take_unstarted()).await;
         if tokio::time::timeout(settings.grace, in_flight.emptied()).await.is_err() {
-            lease::hand_back(&system, &dispatcher, in_flight.take_all()).await;
+            given_back &= lease::hand_back(&system, &dispatcher, in_flight.take_all()).await;
         }
         cancels.abort();
         keep.abort();
@@ -151,7 +151,9 @@ impl Runtime {
             task.abort();
         }
         let _ = tokio::time::timeout(Duration::from_secs(5), completer).await;
-        lease.give_up().await;
+        if given_back {
+            lease.give_up().await;
+        }
         tracing::info!("stopped");
         Ok(())
     }

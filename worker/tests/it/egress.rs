@@ -194,8 +194,9 @@ async fn a_name_that_resolves_to_loopback_is_refused_by_the_systems_own_resolver
 
 #[tokio::test]
 async fn a_name_with_one_bad_address_among_good_ones_is_refused() {
+    // The good ones are of networks that nobody announces: should this test fail, it calls no one.
     for private in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1"] {
-        for order in [["93.184.215.14", private], [private, "2606:4700::1111"]] {
+        for order in [["11.0.0.1", private], [private, "3ffe::1"]] {
             let (lookup, asked) = says(&order);
             let egress = Egress::with_lookup(AllowedNets::default(), lookup).unwrap();
             let failure = failure(&egress, "http://rebinding.example/".into()).await;

@@ -315,7 +315,8 @@ async fn a_server_that_stalls_at_the_goodbye_does_not_delay_the_answer() {
         .await
         .answering([(Step::To, Answer::Say("550 5.1.1 no such user")), (Step::Quit, Answer::Stall)]);
     let ctx = worker(&server.url());
-    assert_eq!(failed(sent(&ctx, mail()).await).code, "smtp_550");
+    let outcome = tokio::time::timeout(Duration::from_secs(10), sent(&ctx, mail())).await.unwrap();
+    assert_eq!(failed(outcome).code, "smtp_550");
 }
 
 #[tokio::test]

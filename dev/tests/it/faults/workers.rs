@@ -35,25 +35,28 @@ fn every_job_of_a_killed_worker_runs_again_on_another() {
 }
 
 #[test]
-fn a_worker_stopped_under_load_finishes_and_loses_nothing() {
+fn a_worker_stopped_under_load_ends_at_once_and_loses_nothing() {
     let cluster = Cluster::start();
     let client = &cluster.client;
-    client.submit_many(&echo("load"), 2_000);
+    let backlog = client.submit_many(&echo("load"), 5_000).len();
     let load = Load::start(client, "load");
-    let (first, _second) = (cluster.spawn_worker(), cluster.spawn_worker());
-    load.go_on_for(50);
+    let first = cluster.spawn_worker();
+    wait_for("some of the backlog to be done", SOON, || client.live() + 200 < backlog as u64);
 
+    // With claims under way all the time.
     first.sigterm().unwrap();
     let asked = Instant::now();
     let status = first.wait(STOPPED).unwrap();
     assert!(status.success(), "{}", first.obituary(status));
     eprintln!("it stopped within {:?}", asked.elapsed());
+    assert!(client.live() > 0, "it was stopped in the middle of its work");
+    let _second = cluster.spawn_worker();
     load.go_on_for(50);
 
     let answers = load.stop();
-    cluster.wait_until_all_ended(LEASE_OVER);
+    cluster.wait_until_all_ended(SOON);
     let jobs = client.jobs("load");
-    assert_eq!(jobs.len(), 2_000 + answers.len());
+    assert_eq!(jobs.len(), backlog + answers.len());
     for job in jobs {
         assert_eq!((&job["state"], &job["attempt"]), (&"succeeded".into(), &1.into()), "{job}");
     }
@@ -89,6 +92,33 @@ fn a_stopped_worker_hands_back_what_it_cannot_finish_at_no_cost_of_an_attempt() 
         assert_eq!(client.job(id)["result"]["body"], "second");
     }
     assert_eq!(client.states("load"), [("succeeded".to_owned(), accepted)].into());
+}
+
+#[test]
+fn a_worker_stopped_while_postgres_is_away_leaves_its_jobs_to_run_elsewhere() {
+    let mut cluster = Cluster::start();
+    let (client, gate) = (cluster.client.clone(), Gate::closed());
+    let first = cluster.spawn_worker_with(&[("SHUTDOWN_GRACE_S", "1")]);
+    client.submit_many(&retrying(&gate.url("call"), "held"), 20);
+    wait_for("20 running jobs", SOON, || gate.calls("call").len() == 20);
+    let second = cluster.spawn_worker();
+    gate.answer_new(200, "second");
+
+    cluster.postgres.stop().unwrap();
+    first.sigterm().unwrap();
+    wait_for("its giving up to hand them back", SOON, || first.said("could not hand back; the lease will run out"));
+    cluster.postgres.restart().unwrap();
+    let back = Instant::now();
+    let status = first.wait(STOPPED).unwrap();
+    assert!(status.success(), "{}", first.obituary(status));
+    // The rest of its lease, and no longer.
+    let left = Duration::from_secs(20);
+    wait_for("the end of every job", left, || client.states("held").get("succeeded") == Some(&20));
+    eprintln!("all ran elsewhere within {:?}", back.elapsed());
+    for job in client.jobs("held") {
+        let attempts = client.attempts(job["id"].as_str().unwrap());
+        assert_eq!(attempts.last().unwrap()["worker_id"], second.worker_id());
+    }
 }
 
 #[test]
