@@ -23,9 +23,9 @@ create function ledger_now() returns timestamptz language sql stable return now(
 create function current_tenant() returns uuid language sql stable
     return nullif(current_setting('app.tenant_id', true), '')::uuid;
 
--- The smallest UUIDv7 (RFC 9562) of a moment: ids at or after it were made then or later.
+-- The smallest UUIDv7 (RFC 9562) of a moment: ids at or after it were made then or later. None is older than the epoch.
 create function uuid_floor(at timestamptz) returns uuid language sql immutable strict
-    return (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+    return (lpad(to_hex(greatest((extract(epoch from at) * 1000)::bigint, 0)), 12, '0') || repeat('0', 20))::uuid;
 
 -- Row security of a tenant's table: its tenant's rows for the tenant's door, all rows for the system's.
 create procedure isolate_tenant(tbl regclass) language plpgsql as $$

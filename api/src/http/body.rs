@@ -1,5 +1,6 @@
 //! Request bodies: strict JSON, checked against the very schema that is documented.
 
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -95,7 +96,53 @@ impl<T, const LIMIT: usize> QuickBody<T, LIMIT> {
 
 /// Everything about a body that does not fit the documented schema of `T`.
 pub fn faults<T: Type + 'static>(raw: &[u8]) -> Result<Vec<Fault>> {
-    schema::faults::<T>(&serde_json::from_slice(raw).map_err(not_json)?)
+    schema::faults::<T>(&value(raw)?)
+}
+
+/// Everything about a value that does not fit the documented schema of `T`.
+pub fn faults_of<T: Type + 'static>(value: &Value) -> Result<Vec<Fault>> {
+    schema::faults::<T>(value)
+}
+
+/// A body as JSON.
+pub fn value(raw: &[u8]) -> Result<Value> {
+    serde_json::from_slice(raw).map_err(not_json)
+}
+
+/// A JSON body that is documented as `T` and was not parsed: for endpoints that look for faults by other means as well,
+/// and tell those of all of them at once.
+#[derive(Debug)]
+pub struct RawBody<T, const LIMIT: usize = LIMIT_BYTES> {
+    raw: Bytes,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T, const LIMIT: usize> RawBody<T, LIMIT> {
+    pub fn into_bytes(self) -> Bytes {
+        self.raw
+    }
+}
+
+impl<'a, T: Type + DeserializeOwned + 'static, const LIMIT: usize> ApiExtractor<'a> for RawBody<T, LIMIT> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        <Body<T, LIMIT> as ApiExtractor>::request_meta()
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self { raw: read(request.headers(), body, LIMIT).await?, of: PhantomData })
+    }
 }
 
 impl<'a, T: Type + DeserializeOwned + 'static, const LIMIT: usize> ApiExtractor<'a> for QuickBody<T, LIMIT> {
@@ -143,7 +190,7 @@ pub async fn read(headers: &HeaderMap, body: &mut RequestBody, limit: usize) -> 
 /// # Errors
 /// 400 when it is not JSON, 422 with every fault at once when it does not fit.
 pub fn parse<T: Type + DeserializeOwned + 'static>(raw: &[u8]) -> Result<T> {
-    let value: Value = serde_json::from_slice(raw).map_err(not_json)?;
+    let value = value(raw)?;
     let faults = schema::faults::<T>(&value)?;
     if !faults.is_empty() {
         return Err(ApiError::invalid(faults));

@@ -32,7 +32,7 @@ mod text;
 pub mod types;
 
 pub use answer::{Accepted, Answer, Created, List, NoContent, Rendered};
-pub use body::{Body, QuickBody};
+pub use body::{Body, QuickBody, RawBody};
 pub use caller::{Caller, Credential, Identity};
 pub use error::{ApiError, Fault, Result};
 pub use idempotency::{Begun, Idempotency, Work};

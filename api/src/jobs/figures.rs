@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::queries::{BUCKETS, QueueDepth, StatsRow};
 use poem_openapi::Object;
@@ -29,14 +29,14 @@ pub struct QueueFigures {
     pub last_15_min: Window,
 }
 
-/// What happened in the last minutes. Times are upper bounds of power-of-two buckets.
+/// What happened in the last minutes, the one under way included. Times are upper bounds of power-of-two buckets.
 #[derive(Debug, Object, Serialize)]
 pub struct Window {
     pub succeeded: i64,
     pub failed: i64,
     pub cancelled: i64,
     pub retried: i64,
-    /// Jobs that ended, by second
+    /// Jobs that ended, by second, over the time that was looked at
     pub throughput_per_s: f64,
     /// From due to started
     pub wait_ms: Percentiles,
@@ -78,7 +78,10 @@ impl QueueFigures {
 
 impl Window {
     fn new(rows: &[&StatsRow], now: DateTime<Utc>, minutes: i64) -> Self {
-        let rows: Vec<_> = rows.iter().filter(|row| row.minute > now - TimeDelta::minutes(minutes)).collect();
+        // Counts are kept by the minute: all minutes of which a part lies in the window.
+        let since = (now - TimeDelta::minutes(minutes)).duration_trunc(TimeDelta::minutes(1)).unwrap_or(now);
+        let seconds = (now - since).num_seconds().max(1);
+        let rows: Vec<_> = rows.iter().filter(|row| row.minute >= since).collect();
         let sum = |of: fn(&StatsRow) -> i64| rows.iter().map(|row| of(row)).sum::<i64>();
         let (succeeded, failed, cancelled) = (sum(|r| r.succeeded), sum(|r| r.failed), sum(|r| r.cancelled));
         Self {
@@ -86,7 +89,7 @@ impl Window {
             failed,
             cancelled,
             retried: sum(|r| r.retried),
-            throughput_per_s: (succeeded + failed + cancelled) as f64 / (60 * minutes) as f64,
+            throughput_per_s: (succeeded + failed + cancelled) as f64 / seconds as f64,
             wait_ms: Percentiles::of(rows.iter().map(|row| row.wait_ms.as_slice())),
             run_ms: Percentiles::of(rows.iter().map(|row| row.run_ms.as_slice())),
         }
@@ -117,6 +120,29 @@ impl Percentiles {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_has_every_minute_of_which_it_has_a_part() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let row = |minute: &str| StatsRow {
+            queue: "default".into(),
+            minute: at(minute),
+            succeeded: 60,
+            failed: 0,
+            cancelled: 0,
+            retried: 0,
+            wait_ms: vec![0; BUCKETS],
+            run_ms: vec![0; BUCKETS],
+        };
+        let rows = ["2026-01-31T11:58:00Z", "2026-01-31T11:59:00Z", "2026-01-31T12:00:00Z"].map(row);
+        let rows: Vec<_> = rows.iter().collect();
+        let window = |now: &str, minutes| Window::new(&rows, at(now), minutes);
+        let just_begun = window("2026-01-31T12:00:01Z", 1);
+        assert_eq!((just_begun.succeeded, just_begun.throughput_per_s), (120, 120.0 / 61.0));
+        assert_eq!(window("2026-01-31T12:00:59Z", 1).succeeded, 120);
+        assert_eq!(window("2026-01-31T12:00:30Z", 5).succeeded, 180);
+        assert_eq!(window("2026-01-31T12:02:30Z", 1).succeeded, 0);
+    }
 
     #[test]
     fn percentiles_are_upper_bounds_of_their_bucket() {

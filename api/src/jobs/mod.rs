@@ -33,8 +33,8 @@ use self::submit::Submitter;
 use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
 use crate::App;
 use crate::http::{
-    Accepted, Answer, ApiError, Begun, Body, Caller, Idempotency, List, Page, QuickBody, RequestInfo, Result, Time,
-    body, idempotency,
+    Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,
+    idempotency,
 };
 use crate::routes::Tag;
 
@@ -59,12 +59,11 @@ impl JobsApi {
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
-        body: QuickBody<JobRequest, JOB_BYTES>,
+        body: RawBody<JobRequest, JOB_BYTES>,
     ) -> Result<Accepted<Job>> {
         caller.require(Permission::JobsSubmit)?;
-        let (request, raw) = body.into_parts();
-        let job = submit::job(request, &submitter(&caller, &app, &info.cause()), "")
-            .map_err(|faults| with_schema_faults(&raw, faults))?;
+        let raw = body.into_bytes();
+        let job = submit::one(&raw, &submitter(&caller, &app, &info.cause()))?;
         let answer = Accepted::at(&Job::from(&job), app.url(&format!("/api/v1/jobs/{}", job.id)))?;
 
         let body_hash = body::hash(&raw);
@@ -84,7 +83,7 @@ impl JobsApi {
         match app.intake.store(job, record).await? {
             Stored::New => Ok(answer),
             Stored::Replay(record) => Ok(idempotency::replay(&record, body_hash, &app.keys)?.into()),
-            Stored::NotUnique(holder) => Err(not_unique(holder)),
+            Stored::NotUnique(holder) => Err(not_unique(None, holder)),
         }
     }
 
@@ -98,26 +97,18 @@ impl JobsApi {
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
-        body: Body<BatchRequest, BATCH_BYTES>,
+        body: RawBody<BatchRequest, BATCH_BYTES>,
     ) -> Result<Accepted<Vec<Job>>> {
         caller.require(Permission::JobsSubmit)?;
-        let (body_hash, cause) = (body.hash(), info.cause());
-        let by = submitter(&caller, &app, &cause);
-        let (mut jobs, mut faults) = (Vec::new(), Vec::new());
-        for (n, request) in body.into_inner().jobs.into_iter().enumerate() {
-            match submit::job(request, &by, &format!("/jobs/{n}")) {
-                Ok(job) => jobs.push(job),
-                Err(more) => faults.extend(more.into_iter().take(50usize.saturating_sub(faults.len()))),
-            }
-        }
-        if !faults.is_empty() {
-            return Err(ApiError::invalid(faults));
-        }
-        let mut work = match key.begin(&app, &caller, body_hash).await? {
+        let raw = body.into_bytes();
+        let jobs = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
+        let mut work = match key.begin(&app, &caller, body::hash(&raw)).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(work) => work,
         };
-        queries::enqueue(&mut work, &jobs).await?;
+        if let Some((n, holder)) = queries::enqueue_free(&mut work, &jobs).await? {
+            return Err(not_unique(Some(n), holder));
+        }
         let answer = work.finish(Accepted::new(&jobs.iter().map(Job::from).collect())?).await?;
         app.dispatcher.offer(&jobs);
         Ok(answer)
@@ -196,7 +187,9 @@ impl JobsApi {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(work) => work,
         };
-        queries::enqueue(&mut work, std::slice::from_ref(&job)).await?;
+        if let Some((_, holder)) = queries::enqueue_free(&mut work, std::slice::from_ref(&job)).await? {
+            return Err(not_unique(None, holder));
+        }
         let location = app.url(&format!("/api/v1/jobs/{}", job.id));
         let answer = work.finish(Accepted::at(&Job::from(&job), location)?).await?;
         app.dispatcher.offer(std::slice::from_ref(&job));
@@ -316,20 +309,12 @@ async fn read(
     Ok(row.into())
 }
 
-/// What the schema finds in a body besides, each fault once.
-fn with_schema_faults(raw: &[u8], mut faults: Vec<crate::http::Fault>) -> ApiError {
-    match body::faults::<JobRequest>(raw) {
-        Ok(more) => {
-            let more: Vec<_> =
-                more.into_iter().filter(|m| !faults.iter().any(|known| known.pointer == m.pointer)).collect();
-            faults.extend(more);
-            ApiError::invalid(faults)
-        }
-        Err(error) => error,
-    }
-}
-
-fn not_unique(holder: JobId) -> ApiError {
+/// 409: the key of a job, in a batch the `index`-th from zero, is held by another.
+fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
     let detail = format!("the unique key is held by job {holder}");
-    ApiError::new(StatusCode::CONFLICT, "job_not_unique", detail).with("job_id", holder.to_string())
+    let error = ApiError::new(StatusCode::CONFLICT, "job_not_unique", detail).with("job_id", holder.to_string());
+    match index {
+        Some(index) => error.with("index", index),
+        None => error,
+    }
 }

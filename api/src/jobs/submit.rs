@@ -5,10 +5,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{JobId, TenantId};
-use millwork_shared::jobs::{Cause, Due, NewJob, Priority, Queue, Unique, kinds};
+use millwork_shared::jobs::kinds::Echo;
+use millwork_shared::jobs::{Cause, Due, Job, NewJob, Priority, Queue, Unique, kinds};
+use poem_openapi::types::Type;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::types::{JobRequest, QueueName};
-use crate::http::Fault;
+use super::types::{BatchRequest, JobRequest, QueueName};
+use crate::http::{ApiError, Fault, Result, body};
 
 /// Longest way ahead that a job may be due.
 const FAR: TimeDelta = TimeDelta::days(366);
@@ -24,21 +28,99 @@ pub struct Submitter<'a> {
     pub nets: &'a AllowedNets,
 }
 
-/// The job that `request` asks for, or everything that is wrong with it, as pointers below `base`.
-pub fn job(request: JobRequest, by: &Submitter<'_>, base: &str) -> Result<NewJob, Vec<Fault>> {
-    let Submitter { tenant, now, cause, nets } = *by;
-    let faults = faults(&request, now, nets, base);
-    let kind = match kinds::find(&request.kind) {
-        Some(kind) if faults.is_empty() => kind,
-        _ => return Err(faults),
+/// Jobs in one batch at most.
+const MOST: usize = 1_000;
+/// Faults told at once at most.
+const MOST_FAULTS: usize = 50;
+
+/// The job that a body asks for.
+///
+/// # Errors
+/// 400 when it is not JSON, 422 with every fault at once.
+pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<NewJob> {
+    match serde_json::from_slice(raw).ok().and_then(|request| job(request, by)) {
+        Some(job) => Ok(job),
+        None => Err(refusal::<JobRequest>(raw, by, |body| vec![(String::new(), body)])),
+    }
+}
+
+/// The jobs that a body of many asks for.
+///
+/// # Errors
+/// As [`one`].
+pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<Vec<NewJob>> {
+    let request: Option<BatchRequest> = serde_json::from_slice(raw).ok();
+    let request = request.filter(|r| (1..=MOST).contains(&r.jobs.len()));
+    match request.and_then(|r| r.jobs.into_iter().map(|request| job(request, by)).collect()) {
+        Some(jobs) => Ok(jobs),
+        None => Err(refusal::<BatchRequest>(raw, by, |body| {
+            let jobs = body["jobs"].as_array().into_iter().flatten().take(MOST).enumerate();
+            jobs.map(|(n, job)| (format!("/jobs/{n}"), job)).collect()
+        })),
+    }
+}
+
+/// Everything that is wrong with a body: what its schema says, and what only we know, of all that can be read.
+fn refusal<T: Type + DeserializeOwned + 'static>(
+    raw: &[u8],
+    by: &Submitter<'_>,
+    jobs: fn(&Value) -> Vec<(String, &Value)>,
+) -> ApiError {
+    let told = body::value(raw).and_then(|value| Ok((body::faults_of::<T>(&value)?, value)));
+    let (mut faults, value) = match told {
+        Ok(told) => told,
+        Err(error) => return error,
     };
+    for (base, job) in jobs(&value) {
+        if faults.len() >= MOST_FAULTS {
+            break;
+        }
+        let Some(request) = readable(&base, job, &faults) else { continue };
+        let more = self::faults(&request, by.now, by.nets, &base);
+        let news: Vec<_> = more.into_iter().filter(|more| !faults.iter().any(|known| covers(known, more))).collect();
+        faults.extend(news);
+    }
+    faults.truncate(MOST_FAULTS);
+    if let (true, Err(error)) = (faults.is_empty(), serde_json::from_slice::<T>(raw)) {
+        // What no schema can say, such as a key that is given twice.
+        faults.push(Fault::new("", "invalid", error.to_string()));
+    }
+    ApiError::invalid(faults)
+}
+
+/// What can be read of a job that has faults already: it without the members that they point to.
+fn readable(base: &str, job: &Value, faults: &[Fault]) -> Option<JobRequest> {
+    let mut members = job.as_object()?.clone();
+    for fault in faults {
+        let below = fault.pointer.strip_prefix(base).and_then(|rest| rest.strip_prefix('/'));
+        if let Some(name) = below.and_then(|rest| rest.split('/').next()) {
+            members.remove(&name.replace("~1", "/").replace("~0", "~"));
+        }
+    }
+    members.entry("kind").or_insert_with(|| Value::from(Echo::KIND)); // which takes any payload
+    members.entry("payload").or_insert(Value::Null);
+    serde_json::from_value(Value::Object(members)).ok()
+}
+
+/// Whether `known` is about the place of `other`, or one that it lies in.
+fn covers(known: &Fault, other: &Fault) -> bool {
+    other.pointer.strip_prefix(&known.pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The job that `request` asks for. None when something is wrong with it.
+fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
+    let Submitter { tenant, now, cause, nets } = *by;
+    let kind = kinds::find(&request.kind)?;
+    if !faults(&request, now, nets, "").is_empty() {
+        return None;
+    }
     let due = match (request.run_at, request.delay_s) {
         (Some(at), _) if at.0 > now => Due::At(at.0),
         (_, Some(delay_s)) if delay_s > 0 => Due::In(Duration::from_secs(delay_s.into())),
         _ => Due::Now,
     };
     let hold = request.unique_for_s.map(|s| Duration::from_secs(s.into()));
-    Ok(NewJob {
+    Some(NewJob {
         id: JobId::generate(),
         tenant,
         queue: request.queue.map_or(kind.queue, Queue::from),

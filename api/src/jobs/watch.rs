@@ -43,7 +43,10 @@ impl JobWatch {
         if watched.len() >= MOST {
             return None;
         }
-        let receiver = watched.entry((tenant, job)).or_insert_with(|| watch::channel(None).0).subscribe();
+        let mut receiver = watched.entry((tenant, job)).or_insert_with(|| watch::channel(None).0).subscribe();
+        if receiver.borrow().is_some() {
+            receiver.mark_changed(); // others follow it already, and what they saw is news to this one
+        }
         self.0.begun.notify_one();
         Some(receiver)
     }

@@ -5,11 +5,14 @@
 mod api_keys;
 mod auth;
 mod events;
+mod flows;
 mod health;
 mod idempotency;
+mod jobs;
 mod openapi;
 mod problems;
 mod process;
+mod queues;
 mod server;
 mod support;
 mod webhooks;

@@ -2,7 +2,9 @@
 
 /// Requests and their answers.
 mod client;
-/// A worker beside the API.
+/// What a worker does to jobs, done by hand.
+mod ledger;
+/// A worker and a scheduler beside the API.
 mod worker;
 
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 pub use client::{Client, Reply};
+pub use ledger::PATIENCE;
 use millwork_api::config::{Registration, Settings};
 use millwork_api::{App, Parts, http::server};
 use millwork_shared::egress::AllowedNets;
@@ -107,6 +110,15 @@ impl TestApp {
             refresh_token: data["refresh_token"].as_str().unwrap().to_owned(),
             owner: self.bearer(data["access_token"].as_str().unwrap()),
         }
+    }
+
+    /// A tenant as by [`tenant`](Self::tenant), without the jobs that its registration left.
+    pub async fn quiet_tenant(&self, name: &str) -> Tenant<'_> {
+        let tenant = self.tenant(name).await;
+        for table in ["job_live", "jobs"] {
+            self.db.sql(format!("delete from {table} where tenant_id = '{}'", tenant.id)).await;
+        }
+        tenant
     }
 
     /// Moves the database's clock and the process's.

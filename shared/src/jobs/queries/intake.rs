@@ -12,11 +12,20 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Conflict`] `job_not_unique` when a live job holds a unique key; the transaction is to be dropped then.
 pub async fn enqueue(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<()> {
-    let all: Vec<&NewJob> = jobs.iter().collect();
-    if let Some(&(n, holder)) = hold_keys(conn, &all).await?.first() {
-        return Err(not_unique(jobs[n].unique.as_ref().map_or("", |unique| &unique.key), holder));
+    match enqueue_free(conn, jobs).await? {
+        None => Ok(()),
+        Some((n, holder)) => Err(not_unique(jobs[n].unique.as_ref().map_or("", |unique| &unique.key), holder)),
     }
-    insert(conn, jobs).await
+}
+
+/// As [`enqueue`], but answers the first job whose unique key is held, by its place, and the job that holds it.
+pub async fn enqueue_free(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<Option<(usize, JobId)>> {
+    let all: Vec<&NewJob> = jobs.iter().collect();
+    let held = hold_keys(conn, &all).await?.first().copied();
+    if held.is_none() {
+        insert(conn, jobs).await?;
+    }
+    Ok(held)
 }
 
 /// Stores one job with a unique key, or answers the id of the job that holds it.

@@ -74,11 +74,11 @@ pub struct StatsRow {
     pub run_ms: Vec<i64>,
 }
 
-/// The current tenant's counts of the last 15 minutes.
+/// The current tenant's counts of the last 15 minutes, and of the whole minute in which they began.
 pub async fn list_stats(tx: &mut TenantTx) -> Result<Vec<StatsRow>> {
     Ok(sqlx::query_as(
         "select queue, minute, succeeded, failed, cancelled, retried, wait_ms, run_ms from job_stats
-          where tenant_id = $1 and minute > ledger_now() - interval '15 min' order by minute",
+          where tenant_id = $1 and minute > ledger_now() - interval '16 min' order by minute",
     )
     .bind(tx.tenant())
     .fetch_all(&mut **tx)

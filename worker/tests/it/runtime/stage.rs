@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millwork_shared::Result;
-use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::ids::{JobId, WorkerId};
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
 use millwork_shared::jobs::queries::{self, Attempt, JobRow};
@@ -161,6 +161,22 @@ impl Stage {
         self.world.db.advance(wait).await;
         self.offer(std::slice::from_ref(job)).await;
         self.begun(runs + 1).await;
+    }
+
+    /// Gives all workers up, as the scheduler does when their leases have run out. Answers them.
+    pub async fn take_leases_away(&self) -> Vec<WorkerId> {
+        let system = self.world.db.db.system();
+        for _ in 0..100 {
+            self.world.db.sql("update workers set lease_until = ledger_now() - interval '1 s'").await;
+            let mut tx = system.system().await.unwrap();
+            let lost = queries::mark_lost(&mut tx).await.unwrap();
+            queries::reap(&mut tx, &lost).await.unwrap();
+            tx.commit().await.unwrap();
+            if !lost.is_empty() {
+                return lost;
+            }
+        }
+        panic!("a heartbeat is always quicker");
     }
 
     pub async fn cancel(&self, job: JobId) -> queries::CancelResult {

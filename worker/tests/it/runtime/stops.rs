@@ -69,19 +69,12 @@ async fn a_wish_to_cancel_that_comes_too_late_for_its_worker_is_not_lost() {
     let stage = Stage::set().await;
     for step in [Step::Retry { after_s: Some(60) }, Step::Snooze(Duration::from_secs(60))] {
         let worker = stage.worker(1);
-        let gate = stage.play(&format!("{step:?}"), [step]);
-        let mut tx = stage.world.db.db.tenant(stage.world.tenant).await.unwrap();
-        queries::enqueue(&mut tx, std::slice::from_ref(&gate)).await.unwrap();
+        let job = stage.play(&format!("{step:?}"), [step]);
         // The wish is in the ledger before the worker can have seen it: the handler is done within microseconds.
-        sqlx::query("insert into job_cancels (tenant_id, job_id) values ($1, $2)")
-            .bind(stage.world.tenant)
-            .bind(gate.id)
-            .execute(&mut *tx)
-            .await
-            .unwrap();
-        tx.commit().await.unwrap();
-        stage.offer(std::slice::from_ref(&gate)).await;
-        stage.until(gate.id, State::Cancelled).await;
+        let wish = format!("insert into job_cancels (tenant_id, job_id) values ('{}', '{}')", job.tenant, job.id);
+        stage.world.db.sql(wish).await;
+        stage.submit(std::slice::from_ref(&job)).await;
+        stage.until(job.id, State::Cancelled).await;
         worker.stop().await;
     }
 }
@@ -164,24 +157,23 @@ async fn a_claim_that_is_under_way_does_not_hold_up_a_stop() {
     stage.submit(&[stage.play("running", [Step::AtTheGate])]).await;
     stage.begun(1).await;
     let job = stage.play("claimed", [Step::Done("1".into())]);
-    let owner = stage.world.db.owner().await;
     let mut tx = stage.world.db.db.tenant(stage.world.tenant).await.unwrap();
     queries::enqueue(&mut tx, std::slice::from_ref(&job)).await.unwrap();
     tx.commit().await.unwrap();
-    let mut lock = stage.world.db.db.system().system().await.unwrap();
-    sqlx::query("select from job_live where id = $1 for update").bind(job.id).execute(&mut *lock).await.unwrap();
+    let mut lock = stage.world.db.db.tenant(stage.world.tenant).await.unwrap();
+    queries::cancel(&mut lock, job.id).await.unwrap(); // undone below
     stage.offer(std::slice::from_ref(&job)).await;
     // The claim waits for our lock, the stop comes, and then the claim succeeds.
     let waiting =
-        "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        "select pid::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
     let began = Instant::now();
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&owner).await.unwrap() == 0 {
+    while stage.world.db.sql(waiting).await.is_empty() {
         assert!(began.elapsed() < Duration::from_secs(5), "the worker claims");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (took, ()) = tokio::join!(worker.stop(), async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        lock.commit().await.unwrap();
+        drop(lock);
         tokio::time::sleep(Duration::from_millis(50)).await;
         stage.gate.add_permits(1);
     });
@@ -200,13 +192,8 @@ async fn a_worker_whose_lease_was_taken_away_starts_afresh_and_its_late_result_i
     stage.begun(1).await;
     let first = stage.attempts(job.id).await[0].worker_id.unwrap();
 
-    let system = stage.world.db.db.system();
-    let mut tx = system.system().await.unwrap();
-    sqlx::query("update workers set lease_until = ledger_now() - interval '1 s'").execute(&mut *tx).await.unwrap();
-    let lost = queries::mark_lost(&mut tx).await.unwrap();
+    let lost = stage.take_leases_away().await;
     assert_eq!(lost, [first]);
-    queries::reap(&mut tx, &lost).await.unwrap();
-    tx.commit().await.unwrap();
     stage.offer(std::slice::from_ref(&job)).await;
 
     stage.begun(2).await;
@@ -227,11 +214,7 @@ async fn a_job_that_ran_before_under_a_lost_lease_can_still_be_cancelled() {
     let job = stage.play("a", [Step::UntilCancelledThen(Box::new(Step::Fail)), Step::UntilCancelled]);
     stage.submit(std::slice::from_ref(&job)).await;
     stage.begun(1).await;
-    let mut tx = stage.world.db.db.system().system().await.unwrap();
-    sqlx::query("update workers set lease_until = ledger_now() - interval '1 s'").execute(&mut *tx).await.unwrap();
-    let lost = queries::mark_lost(&mut tx).await.unwrap();
-    queries::reap(&mut tx, &lost).await.unwrap();
-    tx.commit().await.unwrap();
+    stage.take_leases_away().await;
     stage.offer(std::slice::from_ref(&job)).await;
     stage.begun(2).await;
     let witness = stage.play("witness", [Step::Done("1".into())]);

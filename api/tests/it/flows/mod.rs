@@ -1,0 +1,3 @@
+//! From a request to its side effect: API, worker and scheduler over one database.
+
+mod jobs;

@@ -1,0 +1,109 @@
+//! `/jobs/{id}/events`: a job's changes as they happen.
+
+use std::time::Duration;
+
+use millwork_shared::jobs::queries::Ending;
+use reqwest::{Method, Response};
+use serde_json::Value;
+
+use super::echo;
+use crate::support::{Client, PATIENCE, TestApp};
+
+/// A stream of server-sent events, read one at a time.
+struct Events {
+    response: Response,
+    text: String,
+}
+
+impl Events {
+    async fn of(client: &Client, id: &str) -> Self {
+        let response = client.request(Method::GET, &format!("/jobs/{id}/events")).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(response.headers()["content-type"].to_str().unwrap().starts_with("text/event-stream"));
+        Self { response, text: String::new() }
+    }
+
+    /// The data of the next event; none at the end of the stream.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let data = event.lines().find_map(|line| line.strip_prefix("data:")).map(|data| data.trim().to_owned());
+                self.text = rest.to_owned();
+                match data {
+                    Some(data) => return Some(serde_json::from_str(&data).unwrap()),
+                    None => continue, // a comment
+                }
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("an event or the end");
+            self.text.push_str(std::str::from_utf8(&chunk.unwrap()?).unwrap());
+        }
+    }
+
+    async fn next_state(&mut self) -> Option<String> {
+        self.next().await.map(|job| job["state"].as_str().unwrap().to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_how_the_job_stands_shows_every_change_and_ends_with_it() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let id = acme.owner.submit(echo()).await;
+    let mut events = Events::of(&acme.owner, &id).await;
+    let first = events.next().await.unwrap();
+    assert_eq!(first, acme.owner.job(&id).await, "an event is the whole job");
+    let claimed = app.claim(acme.id, &[&id]).await.remove(0);
+    assert_eq!(events.next_state().await.unwrap(), "running");
+    app.put_off(&claimed, Duration::from_secs(60)).await;
+    assert_eq!(events.next_state().await.unwrap(), "retrying");
+    app.advance(Duration::from_secs(61)).await;
+    assert_eq!(events.next_state().await.unwrap(), "queued");
+    let claimed = app.claim(acme.id, &[&id]).await.remove(0);
+    assert_eq!(events.next().await.unwrap()["attempt"], 2);
+    app.end(&claimed, Ending::Succeeded).await;
+    let last = events.next().await.unwrap();
+    assert_eq!(last, acme.owner.job(&id).await);
+    assert_eq!(last["state"], "succeeded");
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn a_job_that_has_ended_is_shown_once() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let id = acme.owner.submit(echo()).await;
+    acme.owner.post_empty(&format!("/jobs/{id}/cancel")).await.expect(202);
+    let mut events = Events::of(&acme.owner, &id).await;
+    assert_eq!(events.next_state().await.unwrap(), "cancelled");
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn whoever_comes_later_sees_how_the_job_stands_too() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let id = acme.owner.submit(echo()).await;
+    let mut one = Events::of(&acme.owner, &id).await;
+    assert_eq!(one.next_state().await.unwrap(), "queued");
+    let mut other = Events::of(&acme.owner, &id).await;
+    assert_eq!(other.next_state().await.unwrap(), "queued");
+    acme.owner.post_empty(&format!("/jobs/{id}/cancel")).await.expect(202);
+    for events in [&mut one, &mut other] {
+        assert_eq!(events.next_state().await.unwrap(), "cancelled");
+        assert_eq!(events.next().await, None);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_is_run_again_can_be_followed_again() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let id = acme.owner.submit(echo()).await;
+    acme.owner.post_empty(&format!("/jobs/{id}/cancel")).await.expect(202);
+    let mut ended = Events::of(&acme.owner, &id).await;
+    assert_eq!(ended.next_state().await.unwrap(), "cancelled");
+    acme.owner.post_empty(&format!("/jobs/{id}/retry")).await.expect(202);
+    let mut events = Events::of(&acme.owner, &id).await;
+    assert_eq!(events.next_state().await.unwrap(), "queued");
+    assert_eq!(ended.next().await, None);
+}
