@@ -63,9 +63,12 @@ fn search(site: &mut Site<'_>, free: &Course, step: Duration) -> Result<f64> {
         let middle = (flat + growing) / 2.0;
         let trial = Trial::run(site, Some(middle), step)?;
         if trial.course.is_flat() {
-            flat = trial.course.submitted_per_s;
+            flat = middle;
         } else {
             growing = middle;
+        }
+        if trial.course.is_flat() && trial.course.submitted_per_s < middle * 0.93 {
+            break; // it is the submitters that cannot go faster
         }
         if growing - flat < growing * 0.03 {
             break;
