@@ -278,6 +278,6 @@ pub enum Outcome {
     Fail(JobError),
     /// Stopped because its cancellation was asked for.
     Cancelled,
-    /// Not now, and no fault of the job: again after the time (a day at most), at no cost of an attempt.
+    /// Not now, and no fault of the job: again after the time ([`retry::LONGEST`] at most), at no cost of an attempt.
     Snooze(Duration),
 }
