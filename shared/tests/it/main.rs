@@ -4,6 +4,7 @@
 
 mod dispatch;
 mod jobs;
+mod model;
 mod partitions;
 mod plans;
 mod tenancy;
