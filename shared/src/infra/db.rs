@@ -136,6 +136,7 @@ impl SystemDb {
 /// Begins with settings in the same round trip. A connection found dead is replaced once, by a new one: after a restart
 /// of the server the others in the pool are dead too.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>> {
+    let _waiting = super::metrics::waiting();
     let started = async {
         match pool.begin_with(AssertSqlSafe(begin.clone())).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
