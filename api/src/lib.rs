@@ -15,6 +15,8 @@ pub mod health;
 pub mod http;
 /// Work that is done later.
 pub mod jobs;
+/// Figures for Prometheus.
+pub mod metrics;
 /// Classes of work, and pausing them.
 pub mod queues;
 /// Contents page: every endpoint.

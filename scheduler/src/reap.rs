@@ -9,6 +9,7 @@ use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::queries::{self, ReapReport};
 
 use crate::admit::Admission;
+use crate::metrics::METRICS;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// After the database was away, every lease may have run out: workers are given the time of a heartbeat to come back.
@@ -52,7 +53,10 @@ pub async fn look(system: &SystemDb) -> Result<(usize, ReapReport)> {
     let mut tx = system.system().await?;
     let lost = queries::mark_lost(&mut tx).await?;
     let report = queries::reap(&mut tx, &lost).await?;
+    let newly_lost = if lost.is_empty() { 0 } else { queries::count_newly_lost(&mut tx).await? };
     tx.commit().await?;
+    METRICS.workers_lost.inc_by(u64::try_from(newly_lost).unwrap_or(0));
+    METRICS.reaped(report.requeued.len(), report.quarantined, report.cancelled);
     Ok((lost.len(), report))
 }
 

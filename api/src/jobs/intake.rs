@@ -4,7 +4,7 @@
 //! Two writers: the plain one, whose jobs cannot clash with anything, and the careful one, for jobs with a unique key
 //! or an idempotency key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millwork_shared::idempotency::IdempotencyRecord;
 use millwork_shared::infra::db::{Dedicated, Durability, SystemDb};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::careful;
 use crate::http::ApiError;
+use crate::metrics::{self, METRICS};
 
 /// Submissions that wait for a writer at most; more are told to come back.
 const WAITING: usize = 4_096;
@@ -58,7 +59,10 @@ impl Intake {
             tasks::detach(writer.run(submissions));
             submit
         };
-        Self { plain: writer(Means::Plain(system.dedicated(Durability::Durable))), careful: writer(Means::Careful) }
+        Self {
+            plain: writer(Means::Plain(Box::new(system.dedicated(Durability::Durable)))),
+            careful: writer(Means::Careful),
+        }
     }
 
     /// Stores a job and, with it, the answer for its idempotency key. Returns after the commit.
@@ -66,11 +70,13 @@ impl Intake {
     /// # Errors
     /// 503 when too many wait already, or the database does not answer.
     pub async fn store(&self, job: NewJob, key: Option<IdempotencyRecord>) -> Result<Stored, ApiError> {
-        let writer = if key.is_some() || job.unique.is_some() { &self.careful } else { &self.plain };
+        let careful = key.is_some() || job.unique.is_some();
+        let writer = if careful { &self.careful } else { &self.plain };
         let (answer, answered) = oneshot::channel();
-        writer
-            .try_send(Submission { job, key, answer })
-            .map_err(|_| ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1))?;
+        writer.try_send(Submission { job, key, answer }).map_err(|_| {
+            figures(careful).refused.inc();
+            ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1)
+        })?;
         let lost = || Error::Internal(anyhow::anyhow!("the writer of jobs went away"));
         Ok(answered.await.map_err(|_| lost())??)
     }
@@ -85,9 +91,18 @@ struct Writer {
 /// How a writer stores a batch.
 enum Means {
     /// One statement, which is a transaction by itself.
-    Plain(Dedicated),
+    Plain(Box<Dedicated>),
     /// Keys first, then the jobs that got theirs, in one transaction.
     Careful,
+}
+
+impl Means {
+    fn figures(&self) -> &'static metrics::Writer {
+        match self {
+            Self::Plain(_) => &METRICS.plain,
+            Self::Careful => &METRICS.careful,
+        }
+    }
 }
 
 impl Writer {
@@ -105,15 +120,19 @@ impl Writer {
             keys.push(key);
             answers.push(answer);
         }
+        let (figures, began) = (self.means.figures(), Instant::now());
         let stored = self.store(&jobs, &keys).await;
         match stored {
             Ok(stored) => {
+                figures.batch.observe(jobs.len() as f64);
+                figures.commit_s.observe(began.elapsed().as_secs_f64());
                 let new: Vec<NewJob> = jobs
                     .into_iter()
                     .zip(&stored)
                     .filter(|(_, s)| matches!(s, Stored::New))
                     .map(|(job, _)| job)
                     .collect();
+                figures.jobs.inc_by(new.len() as u64);
                 self.dispatcher.offer(&new);
                 for (answer, stored) in answers.into_iter().zip(stored) {
                     let _ = answer.send(Ok(stored));

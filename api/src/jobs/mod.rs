@@ -36,6 +36,7 @@ use crate::http::{
     Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,
     idempotency,
 };
+use crate::metrics::METRICS;
 use crate::routes::Tag;
 
 /// Largest body of one job.
@@ -110,6 +111,7 @@ impl JobsApi {
             return Err(not_unique(Some(n), holder));
         }
         let answer = work.finish(Accepted::new(&jobs.iter().map(Job::from).collect())?).await?;
+        METRICS.batch_jobs.inc_by(jobs.len() as u64);
         app.dispatcher.offer(&jobs);
         Ok(answer)
     }

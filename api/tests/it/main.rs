@@ -9,6 +9,7 @@ mod flows;
 mod health;
 mod idempotency;
 mod jobs;
+mod metrics;
 mod openapi;
 mod problems;
 mod process;

@@ -4,6 +4,7 @@
 
 mod admission;
 mod lost_workers;
+mod metrics;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

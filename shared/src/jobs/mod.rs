@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::infra::ids::{JobId, TenantId};
 
+/// How many jobs each queue holds, for a scrape.
+pub mod depths;
 /// Ids to and from Redis.
 pub mod dispatch;
 /// What a client may submit, and how a payload is checked.

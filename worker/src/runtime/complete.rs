@@ -1,6 +1,7 @@
 //! From outcomes to the ledger: while one batch commits, the next gathers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use millwork_shared::infra::db::{Dedicated, Durability, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
@@ -14,6 +15,7 @@ use tokio::sync::mpsc;
 use super::RETRY_PAUSE;
 use super::in_flight::InFlight;
 use super::stats::Stats;
+use crate::metrics::{End, JobFigures, METRICS};
 
 /// Outcomes stored by one transaction at most.
 const BATCH: usize = 512;
@@ -37,6 +39,8 @@ pub struct Completion {
     pub detail: Option<Box<RawValue>>,
     pub wait_ms: i64,
     pub run_ms: i64,
+    /// Where it is counted.
+    pub figures: Arc<JobFigures>,
 }
 
 /// Stores outcomes.
@@ -90,8 +94,13 @@ impl Completer {
     /// Tries until the ledger answers; a batch that it refuses is stored row by row, so that one bad row spoils only itself.
     async fn store_until_done(&mut self, mut rows: Rows) {
         loop {
+            let (began, outcomes) = (Instant::now(), rows.len());
             match self.store(&mut rows).await {
-                Ok(()) => return,
+                Ok(()) => {
+                    METRICS.completion_batch.observe(outcomes as f64);
+                    METRICS.completion_s.observe(began.elapsed().as_secs_f64());
+                    return;
+                }
                 Err(Error::Unavailable { cause, .. }) => {
                     tracing::warn!(error = cause, jobs = rows.len(), "cannot store outcomes; trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -131,6 +140,7 @@ impl Completer {
                 let accepted = queries::finish(&mut connection, &mut rows.finished).await?;
                 let refused = rows.finished.drain(..).len() as u64 - accepted;
                 if refused > 0 {
+                    METRICS.late_results.inc_by(refused);
                     tracing::warn!(refused, "late results refused: the lease was gone");
                 }
             }
@@ -152,6 +162,19 @@ fn fitting(batch: &[Completion]) -> usize {
 }
 
 impl Completion {
+    /// What the attempt comes to, if the ledger takes it.
+    pub fn end(&self) -> End {
+        match &self.outcome {
+            Outcome::Done(_) => End::Succeeded,
+            Outcome::Fail(_) => End::Failed,
+            Outcome::Cancelled => End::Cancelled,
+            Outcome::Retry { .. } | Outcome::Snooze(_) if self.cancelled => End::Cancelled,
+            Outcome::Retry { .. } if self.counted_attempt >= self.max_attempts => End::Failed,
+            Outcome::Retry { .. } => End::Retried,
+            Outcome::Snooze(_) => End::Snoozed,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let result = match &self.outcome {
             Outcome::Done(Some(result)) => result.get().len(),

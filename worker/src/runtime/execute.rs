@@ -23,6 +23,7 @@ use super::handlers::Registry;
 use super::in_flight::InFlight;
 use super::run::Run;
 use super::slots::Slots;
+use crate::metrics::METRICS;
 
 /// How long a handler may take to notice its cancellation before it is dropped.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
@@ -74,11 +75,19 @@ impl JobService {
     }
 
     async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Option<Completion> {
+        let figures = self.registry.figures(&claimed.kind, self.queue);
+        let running = METRICS.queue(self.queue).run();
         let began = Instant::now();
         let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
         let outcome = if cancelled.is_cancelled() { Outcome::Cancelled } else { self.handle(&claimed, &run).await };
+        let took = began.elapsed();
+        drop(running);
         self.slots.free(claimed.tenant);
-        self.in_flight.leave(&claimed).then(|| Completion {
+        if !self.in_flight.leave(&claimed) {
+            return None;
+        }
+        figures.ran(run.waited, took);
+        Some(Completion {
             tenant: claimed.tenant,
             queue: self.queue,
             id: claimed.id,
@@ -90,7 +99,8 @@ impl JobService {
             detail: run.take_detail(),
             outcome: within_bounds(outcome),
             wait_ms: claimed.wait_ms,
-            run_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+            run_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+            figures,
         })
     }
 

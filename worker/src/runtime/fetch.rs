@@ -1,7 +1,7 @@
 //! From tickets in Redis to claimed jobs, one loop a queue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millwork_shared::infra::db::{Dedicated, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::WorkerId;
@@ -17,6 +17,7 @@ use super::RETRY_PAUSE;
 use super::in_flight::InFlight;
 use super::lease::{self, Lease};
 use super::slots::Slots;
+use crate::metrics::METRICS;
 
 /// Longest blocking wait in Redis.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -88,8 +89,13 @@ impl Fetch {
 
     async fn claim(&mut self, tickets: Vec<Ticket>, stop: &CancellationToken) {
         let owner = self.lease.owner();
+        let figures = METRICS.queue(self.queue);
+        figures.taken.inc_by(tickets.len() as u64);
+        let began = Instant::now();
         match self.try_claim(owner, &tickets).await {
             Ok(claimed) => {
+                METRICS.claim_s.observe(began.elapsed().as_secs_f64());
+                figures.claimed.inc_by(claimed.len() as u64);
                 for job in claimed {
                     self.in_flight.add(&job);
                     self.slots.hold(job.tenant);

@@ -42,6 +42,7 @@ pub use run::Run;
 
 use self::backend::LedgerBackend;
 use self::slots::Slots;
+use crate::metrics::METRICS;
 
 /// How a worker process works.
 #[derive(Debug, Clone)]
@@ -107,6 +108,7 @@ impl Runtime {
         let (mut fetchers, mut workers) = (Vec::new(), Vec::new());
         for (&queue, &concurrency) in &settings.queues {
             let slots = Arc::new(Slots::new(concurrency));
+            METRICS.serves(queue, concurrency);
             let (claims, claimed) = mpsc::channel(slots::MOST);
             let fetch = fetch::Fetch {
                 queue,

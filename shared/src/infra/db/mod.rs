@@ -149,6 +149,7 @@ fn by_index() -> String {
 /// Begins with settings in the same round trip. A connection found dead is replaced once, by a new one: after a restart
 /// of the server the others in the pool are dead too.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction> {
+    let _waiting = super::metrics::waiting();
     let started = async {
         match Transaction::begin(pool, &begin).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {

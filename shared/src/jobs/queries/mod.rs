@@ -4,6 +4,7 @@
 
 mod claim;
 mod control;
+mod depths;
 mod finish;
 mod intake;
 mod lanes;
@@ -14,11 +15,12 @@ mod workers;
 
 pub use claim::{CLAIM, Claimed, LEASE_GONE, claim, release};
 pub use control::{CancelResult, cancel, list_cancels, list_pauses, pause, resume, retry_now};
+pub use depths::{CountedQueue, allow_long_count, count_queues, list_counted_queues};
 pub use finish::{Ending, FINISH, Finished, Retried, Snoozed, finish, retry, snooze};
 pub use intake::{enqueue, enqueue_free, hold_key, hold_keys, insert, insert_unique};
 pub use lanes::{DueJob, LIST_DUE, LIST_LANE, list_due, list_lane, list_lanes};
 pub use read::{Attempt, Filter, JobRow, StateRow, find, get, list, list_attempts, list_states};
-pub use reap::{ReapReport, mark_lost, reap};
+pub use reap::{ReapReport, count_newly_lost, mark_lost, reap};
 pub use stats::{BUCKETS, MinuteStats, QueueDepth, StatsRow, add_stats, list_depths, list_stats};
 pub use workers::{Heartbeat, NewWorker, WorkerRow, heartbeat, list_alive, register, say_goodbye};
 

@@ -29,6 +29,11 @@ pub async fn mark_lost(conn: &mut PgConnection) -> Result<Vec<WorkerId>> {
     .await?)
 }
 
+/// How many workers this transaction gave up: [`mark_lost`] also answers those that are looked at once more.
+pub async fn count_newly_lost(conn: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from workers where lost_at = ledger_now()").fetch_one(conn).await?)
+}
+
 /// What was taken back from lost workers.
 #[derive(Debug, Default)]
 pub struct ReapReport {

@@ -1,6 +1,7 @@
 //! The runtime, from a ticket in Redis to the outcome in the ledger.
 
 /// What a handler says, and what the ledger makes of it.
+mod metrics;
 mod outcomes;
 /// Slots and turns.
 mod slots;
