@@ -12,13 +12,15 @@ use tokio_util::sync::CancellationToken;
 pub mod admit;
 /// Flags and environment.
 pub mod config;
+/// Fires the schedules of tenants.
+pub mod fire;
 /// `/health/*`.
 mod health;
 /// One scheduler of several leads.
 pub mod leader;
 /// Takes jobs back from workers that are gone.
 pub mod reap;
-/// Contents page: every cron line.
+/// Contents page: every cron line of our own.
 pub mod schedule;
 
 /// Runs the scheduler process until `stop`.
@@ -60,6 +62,7 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
     tasks::join(&mut duties, admission.clone().admit_due());
     tasks::join(&mut duties, admission.clone().rescan());
     tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission));
+    tasks::join(&mut duties, fire::fire_due(system.clone(), dispatcher.clone()));
     tasks::join(&mut duties, schedule::run(system, dispatcher));
     tokio::select! {
         () = term.cancelled() => {}

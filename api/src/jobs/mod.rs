@@ -5,8 +5,10 @@ mod careful;
 pub mod figures;
 /// Storing jobs, many requests' at once.
 pub mod intake;
-mod submit;
-mod types;
+/// From a request to a job that can be stored.
+pub mod submit;
+/// Bodies.
+pub mod types;
 /// Watching jobs for whoever streams their changes.
 pub mod watch;
 
@@ -15,7 +17,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::ids::{JobId, ScheduleId};
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
@@ -130,6 +132,8 @@ impl JobsApi {
         queue: Query<Option<QueueName>>,
         /// Only jobs with this tag
         tag: Query<Option<String>>,
+        /// Only jobs that this schedule made
+        schedule_id: Query<Option<Uuid>>,
         /// Only jobs created at or after this moment
         from: Query<Option<Time>>,
         /// Only jobs created before this moment
@@ -146,6 +150,7 @@ impl JobsApi {
             kind: kind.0,
             queue: queue.0.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
             tag: tag.0,
+            schedule: schedule_id.0.map(ScheduleId),
             from: from.0.map(|time| time.0),
             to: to.0.map(|time| time.0),
             before: page.before().map(JobId),
@@ -294,7 +299,8 @@ impl JobsApi {
     }
 }
 
-fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
+/// Who submits a job by this request.
+pub fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
     Submitter { tenant: caller.tenant, now: app.clock.now(), cause, nets: &app.settings.nets }
 }
 
@@ -310,7 +316,7 @@ async fn read(
 }
 
 /// 409: the key of a job, in a batch the `index`-th from zero, is held by another.
-fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
+pub fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
     let detail = format!("the unique key is held by job {holder}");
     let error = ApiError::new(StatusCode::CONFLICT, "job_not_unique", detail).with("job_id", holder.to_string());
     match index {

@@ -153,7 +153,7 @@ impl From<JobRow> for Job {
             finished_at: row.finished_at.map(Time),
             last_error: row.error.map(RawJson::stored),
             unique_key: row.unique_key,
-            schedule_id: row.schedule_id,
+            schedule_id: row.schedule_id.map(|id| id.0),
             request_id: row.request_id,
             tags: row.tags.unwrap_or_default(),
         }
@@ -187,7 +187,7 @@ impl From<&NewJob> for Job {
             finished_at: None,
             last_error: None,
             unique_key: job.unique.as_ref().map(|unique| unique.key.clone()),
-            schedule_id: None,
+            schedule_id: job.schedule.map(|id| id.0),
             request_id: job.request_id.clone(),
             tags: job.tags.clone(),
         }

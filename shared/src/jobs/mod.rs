@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::infra::ids::{JobId, TenantId};
+use crate::infra::ids::{JobId, ScheduleId, TenantId};
 
 /// Ids to and from Redis.
 pub mod dispatch;
@@ -170,6 +170,8 @@ pub struct NewJob {
     pub due: Due,
     pub unique: Option<Unique>,
     pub tags: Vec<String>,
+    /// The schedule that made it.
+    pub schedule: Option<ScheduleId>,
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
 }
@@ -192,6 +194,7 @@ impl NewJob {
             due: Due::Now,
             unique: None,
             tags: Vec::new(),
+            schedule: None,
             request_id: None,
             traceparent: None,
         })

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::infra::db::TenantTx;
-use crate::infra::ids::{JobId, WorkerId};
+use crate::infra::ids::{JobId, ScheduleId, WorkerId};
 use crate::jobs::State;
 use crate::{Error, Result};
 
@@ -20,7 +20,7 @@ pub struct JobRow {
     pub run_at: DateTime<Utc>,
     pub unique_key: Option<String>,
     pub tags: Option<Vec<String>>,
-    pub schedule_id: Option<uuid::Uuid>,
+    pub schedule_id: Option<ScheduleId>,
     pub request_id: Option<String>,
     pub attempt: i16,
     /// Null once the job has ended.
@@ -76,6 +76,7 @@ pub struct Filter {
     pub kind: Option<String>,
     pub queue: Option<String>,
     pub tag: Option<String>,
+    pub schedule: Option<ScheduleId>,
     /// Created at or after.
     pub from: Option<DateTime<Utc>>,
     /// Created before.
@@ -104,6 +105,9 @@ pub async fn list(tx: &mut TenantTx, filter: &Filter, limit: i64) -> Result<Vec<
     }
     if let Some(tag) = &filter.tag {
         query.push(" and j.tags @> array[").push_bind(tag.clone()).push("]");
+    }
+    if let Some(schedule) = filter.schedule {
+        query.push(" and j.schedule_id = ").push_bind(schedule);
     }
     if let Some(from) = filter.from {
         query.push(" and j.id >= uuid_floor(").push_bind(from).push(")");
