@@ -30,6 +30,7 @@ fn apis() -> impl OpenApi {
         auth::AuthApi,
         api_keys::ApiKeysApi,
         jobs::JobsApi,
+        jobs::bulk::BulkApi,
         schedules::SchedulesApi,
         queues::QueuesApi,
         workers::WorkersApi,

@@ -1,5 +1,7 @@
 //! Work that is done later.
 
+/// Replaying and cancelling many jobs, as a job.
+pub mod bulk;
 mod careful;
 /// Figures of the queues.
 pub mod figures;

@@ -12,6 +12,8 @@ use serde_json::value::RawValue;
 
 use crate::infra::ids::{JobId, ScheduleId, TenantId};
 
+/// Replaying and cancelling many.
+pub mod bulk;
 /// Ids to and from Redis.
 pub mod dispatch;
 /// What a client may submit, and how a payload is checked.

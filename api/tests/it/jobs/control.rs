@@ -65,6 +65,8 @@ async fn each_route_needs_its_permission_and_names_it() {
         (Method::POST, of_one("/cancel"), "jobs:cancel"),
         (Method::POST, of_one("/retry"), "jobs:retry"),
         (Method::POST, "/jobs/cleanup".to_owned(), "jobs:cleanup"),
+        (Method::POST, "/jobs/replay".to_owned(), "jobs:retry"),
+        (Method::POST, "/jobs/cancel".to_owned(), "jobs:cancel"),
         (Method::GET, "/queues".to_owned(), "queues:read"),
         (Method::POST, "/queues/default/pause".to_owned(), "queues:write"),
         (Method::POST, "/queues/default/resume".to_owned(), "queues:write"),
@@ -76,6 +78,7 @@ async fn each_route_needs_its_permission_and_names_it() {
             let request = client.request(method.clone(), &path);
             Reply::of(match path.as_str() {
                 "/jobs" if method == Method::POST => request.json(&echo()),
+                "/jobs/replay" | "/jobs/cancel" => request.json(&json!({})),
                 "/jobs/batch" => request.json(&json!({ "jobs": [echo()] })),
                 _ => request,
             })

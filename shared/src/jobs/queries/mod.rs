@@ -2,6 +2,7 @@
 //!
 //! Batches are sorted by (tenant, id) before they meet the database, so that no two of them can deadlock.
 
+mod bulk;
 mod claim;
 mod control;
 mod finish;
@@ -12,6 +13,7 @@ mod reap;
 mod stats;
 mod workers;
 
+pub use bulk::{PAGE, Sweep, SweepPage, cancel_many, lock_sweep, page_of_ended, page_of_live, replay, save_sweep};
 pub use claim::{CLAIM, Claimed, LEASE_GONE, claim, release};
 pub use control::{CancelResult, cancel, list_cancels, list_pauses, pause, resume, retry_now};
 pub use finish::{Ending, Finished, Retried, Snoozed, finish, retry, snooze};
