@@ -34,7 +34,7 @@ use uuid::Uuid;
 use self::figures::Figures;
 use self::intake::Stored;
 use self::submit::Submitter;
-use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
+use self::types::{Attempt, BatchRequest, Cancellation, Job, JobLog, JobRequest, QueueName, StateName};
 use crate::App;
 use crate::http::{
     Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,
@@ -224,9 +224,23 @@ impl JobsApi {
         Answer::new(&rows.into_iter().map(Attempt::from).collect())
     }
 
+    /// Show the log of a job
+    ///
+    /// What its handlers have written while they ran, of all attempts; seen here within a second or so. Not every kind
+    /// writes something.
+    #[oai(path = "/jobs/:id/logs", method = "get", operation_id = "jobs.logs")]
+    async fn logs(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<JobLog>> {
+        caller.require(Permission::JobsRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        queries::get(&mut tx, JobId(id.0)).await?;
+        let log = queries::read_log(&mut tx, JobId(id.0)).await?;
+        tx.commit().await?;
+        Answer::new(&log.into())
+    }
+
     /// Follow a job
     ///
-    /// Its changes as server-sent events, each the whole job, from how it stands now until it has ended.
+    /// Its changes, those of its progress included, as server-sent events, each the whole job, from how it stands now until it has ended.
     #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
     async fn events(
         &self,

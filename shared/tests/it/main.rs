@@ -6,6 +6,7 @@ mod dispatch;
 mod jobs;
 mod partitions;
 mod plans;
+mod progress;
 mod tenancy;
 mod unique;
 

@@ -73,6 +73,7 @@ async fn sweep(act: Act, bulk: &Bulk, run: &Run, ctx: &Context) -> Result<Outcom
         queries::save_sweep(&mut tx, run.job, &sweep, !chosen.is_empty()).await?;
         tx.commit().await?;
         ctx.dispatcher.offer_soon(tickets);
+        run.progress(&sweep.counts);
         left = Some(may - chosen.len());
         let enough = bulk.dry_run && sweep.counts.matched >= DRY_RUN_MOST;
         if end.is_none() || enough {

@@ -20,6 +20,7 @@ use tracing::Instrument;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
+use super::report::Reports;
 use super::run::Run;
 use super::slots::Slots;
 
@@ -33,6 +34,7 @@ pub struct JobService {
     pub registry: Arc<Registry>,
     pub in_flight: Arc<InFlight>,
     pub slots: Arc<Slots>,
+    pub reports: Reports,
 }
 
 impl Service<Task<Claimed>> for JobService {
@@ -72,9 +74,10 @@ impl JobService {
 
     async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Option<Completion> {
         let began = Instant::now();
-        let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
+        let run = Arc::new(Run::begin(&claimed, cancelled.clone(), self.reports.clone()));
         let outcome = if cancelled.is_cancelled() { Outcome::Cancelled } else { self.handle(&claimed, &run).await };
         self.slots.free(claimed.tenant);
+        let report = run.close_journal().await;
         self.in_flight.leave(&claimed).then(|| Completion {
             tenant: claimed.tenant,
             queue: self.queue,
@@ -85,6 +88,7 @@ impl JobService {
             max_attempts: claimed.max_attempts,
             cancelled: cancelled.is_cancelled(),
             detail: run.take_detail(),
+            report,
             outcome: within_bounds(outcome),
             wait_ms: claimed.wait_ms,
             run_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),

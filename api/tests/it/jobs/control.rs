@@ -13,10 +13,11 @@ use crate::support::{Reply, TestApp};
 const MISSING: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 
 /// Every route of one job: method and what follows its id.
-fn routes() -> [(Method, &'static str); 5] {
+fn routes() -> [(Method, &'static str); 6] {
     [
         (Method::GET, ""),
         (Method::GET, "/attempts"),
+        (Method::GET, "/logs"),
         (Method::GET, "/events"),
         (Method::POST, "/cancel"),
         (Method::POST, "/retry"),
@@ -61,6 +62,7 @@ async fn each_route_needs_its_permission_and_names_it() {
         (Method::GET, "/jobs/stats".to_owned(), "jobs:read"),
         (Method::GET, of_one(""), "jobs:read"),
         (Method::GET, of_one("/attempts"), "jobs:read"),
+        (Method::GET, of_one("/logs"), "jobs:read"),
         (Method::GET, of_one("/events"), "jobs:read"),
         (Method::POST, of_one("/cancel"), "jobs:cancel"),
         (Method::POST, of_one("/retry"), "jobs:retry"),

@@ -8,6 +8,7 @@ mod control;
 mod finish;
 mod intake;
 mod lanes;
+mod progress;
 mod read;
 mod reap;
 mod stats;
@@ -19,6 +20,7 @@ pub use control::{CancelResult, cancel, list_cancels, list_pauses, pause, resume
 pub use finish::{Ending, Finished, Retried, Snoozed, finish, retry, snooze};
 pub use intake::{enqueue, enqueue_free, hold_key, hold_keys, insert, insert_unique};
 pub use lanes::{DueJob, LIST_DUE, LIST_LANE, list_due, list_lane, list_lanes};
+pub use progress::{JobLog, LINE_MAX_BYTES, LINES, LogLine, PROGRESS_MAX_BYTES, Report, read_log, save_reports};
 pub use read::{Attempt, Filter, JobRow, StateRow, find, get, list, list_attempts, list_states};
 pub use reap::{ReapReport, mark_lost, reap};
 pub use stats::{BUCKETS, MinuteStats, QueueDepth, StatsRow, add_stats, list_depths, list_stats};

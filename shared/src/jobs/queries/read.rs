@@ -31,6 +31,7 @@ pub struct JobRow {
     pub finished_at: Option<DateTime<Utc>>,
     pub result: Option<String>,
     pub error: Option<String>,
+    pub progress: Option<String>,
 }
 
 impl JobRow {
@@ -48,10 +49,11 @@ const SELECT: &str = r#"
            case when l.running then l.started_at else o.started_at end as started_at, o.finished_at, o.result,
            coalesce(o.error, (select a.error from job_attempts a
                                where a.tenant_id = j.tenant_id and a.id = j.id and l.attempt > 0
-                               order by a.attempt desc limit 1)) as error
+                               order by a.attempt desc limit 1)) as error, p.progress
       from jobs j
       left join job_live l on l.tenant_id = j.tenant_id and l.id = j.id
       left join job_outcomes o on o.tenant_id = j.tenant_id and o.id = j.id
+      left join job_progress p on p.tenant_id = j.tenant_id and p.id = j.id
      where j.tenant_id = "#;
 
 /// The job of that id.
@@ -163,6 +165,8 @@ pub struct StateRow {
     running: Option<bool>,
     due: bool,
     ended: Option<String>,
+    /// When its progress last changed.
+    pub progressed_at: Option<DateTime<Utc>>,
 }
 
 impl StateRow {
@@ -175,10 +179,11 @@ impl StateRow {
 pub async fn list_states(tx: &mut TenantTx, ids: &[JobId]) -> Result<Vec<StateRow>> {
     Ok(sqlx::query_as(
         r#"select u.id, coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
-                  coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended
+                  coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended, p.progressed_at
              from unnest($2::uuid[]) u(id)
              left join job_live l on l.tenant_id = $1 and l.id = u.id
              left join job_outcomes o on o.tenant_id = $1 and o.id = u.id
+             left join job_progress p on p.tenant_id = $1 and p.id = u.id
             where l.id is not null or o.id is not null"#,
     )
     .bind(tx.tenant())
