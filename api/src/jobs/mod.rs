@@ -240,7 +240,8 @@ impl JobsApi {
 
     /// Follow a job
     ///
-    /// Its changes, those of its progress included, as server-sent events, each the whole job, from how it stands now until it has ended.
+    /// Its changes, those of its progress included, as server-sent events, each the whole job, from how it stands now
+    /// until it has ended.
     #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
     async fn events(
         &self,
