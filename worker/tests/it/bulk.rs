@@ -162,6 +162,9 @@ async fn two_workers_that_both_believe_to_have_it_share_work_and_pace() {
     let jobs: Vec<_> = (0..1_200).map(|_| world.echo()).collect();
     world.ended(State::Failed, &jobs).await;
     let (id, bulk) = (JobId::generate(), all(FAST));
+    let mut tx = world.db.db.tenant(world.tenant).await.unwrap();
+    queries::lock_sweep(&mut tx, id, &bulk.selection).await.unwrap(); // so that neither waits for the other's row
+    tx.commit().await.unwrap();
     let outcomes = tokio::join!(world.replay(id, &bulk), world.replay(id, &bulk));
     let (finished, put_off): (Vec<_>, Vec<_>) =
         [outcomes.0, outcomes.1].into_iter().partition(|outcome| matches!(outcome, Outcome::Done(_)));
