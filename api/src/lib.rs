@@ -23,6 +23,8 @@ pub mod queues;
 pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
+/// Jobs that come again by the clock of a place.
+pub mod schedules;
 /// Endpoints that want events, and the deliveries to them.
 pub mod webhooks;
 

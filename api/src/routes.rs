@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{api_keys, auth, events, health, jobs, metrics, queues, webhooks, workers};
+use crate::{api_keys, auth, events, health, jobs, metrics, queues, schedules, webhooks, workers};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -30,6 +30,8 @@ fn apis() -> impl OpenApi {
         auth::AuthApi,
         api_keys::ApiKeysApi,
         jobs::JobsApi,
+        jobs::bulk::BulkApi,
+        schedules::SchedulesApi,
         queues::QueuesApi,
         workers::WorkersApi,
         events::EventsApi,

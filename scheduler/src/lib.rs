@@ -17,6 +17,8 @@ pub mod admit;
 pub mod config;
 /// Counts the jobs of the queues, for whoever scrapes.
 pub mod count;
+/// Fires the schedules of tenants.
+pub mod fire;
 /// `/health/*` and `/metrics`.
 mod health;
 /// One scheduler of several leads.
@@ -25,7 +27,7 @@ pub mod leader;
 pub mod metrics;
 /// Takes jobs back from workers that are gone.
 pub mod reap;
-/// Contents page: every cron line.
+/// Contents page: every cron line of our own.
 pub mod schedule;
 
 /// Runs the scheduler process until `stop`.
@@ -71,6 +73,7 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
     tasks::join(&mut duties, admission.clone().rescan());
     tasks::join(&mut duties, count::count_queues(system.clone()));
     tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission));
+    tasks::join(&mut duties, fire::fire_due(system.clone(), dispatcher.clone()));
     tasks::join(&mut duties, schedule::run(system, dispatcher));
     tokio::select! {
         () = term.cancelled() => {}

@@ -22,6 +22,8 @@ pub mod infra;
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.
 pub mod maintenance;
+/// Jobs that come again by the clock of a place.
+pub mod schedules;
 /// Tenants, and the roles people hold in them.
 pub mod tenants;
 /// Databases, clocks and peers for tests.

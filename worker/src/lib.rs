@@ -25,6 +25,8 @@ pub mod email;
 mod health;
 /// Calls of a URL, made later.
 pub mod http_requests;
+/// Work on jobs themselves.
+pub mod jobs;
 /// Partitions and retention.
 pub mod maintenance;
 /// Figures for Prometheus.
@@ -63,6 +65,7 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
         deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system(), stores.redis),
         mailer: config.mailer,
         public_url: config.public_url,
+        dispatcher: dispatcher.clone(),
     };
     let runtime = runtime::Runtime {
         settings: config.settings,

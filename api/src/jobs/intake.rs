@@ -71,10 +71,10 @@ impl Intake {
     /// 503 when too many wait already, or the database does not answer.
     pub async fn store(&self, job: NewJob, key: Option<IdempotencyRecord>) -> Result<Stored, ApiError> {
         let careful = key.is_some() || job.unique.is_some();
-        let writer = if careful { &self.careful } else { &self.plain };
+        let (writer, figures) = if careful { (&self.careful, &METRICS.careful) } else { (&self.plain, &METRICS.plain) };
         let (answer, answered) = oneshot::channel();
         writer.try_send(Submission { job, key, answer }).map_err(|_| {
-            figures(careful).refused.inc();
+            figures.refused.inc();
             ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1)
         })?;
         let lost = || Error::Internal(anyhow::anyhow!("the writer of jobs went away"));

@@ -1,12 +1,16 @@
 //! Work that is done later.
 
+/// Replaying and cancelling many jobs, as a job.
+pub mod bulk;
 mod careful;
 /// Figures of the queues.
 pub mod figures;
 /// Storing jobs, many requests' at once.
 pub mod intake;
-mod submit;
-mod types;
+/// From a request to a job that can be stored.
+pub mod submit;
+/// Bodies.
+pub mod types;
 /// Watching jobs for whoever streams their changes.
 pub mod watch;
 
@@ -15,7 +19,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::ids::{JobId, ScheduleId};
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
@@ -30,7 +34,7 @@ use uuid::Uuid;
 use self::figures::Figures;
 use self::intake::Stored;
 use self::submit::Submitter;
-use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
+use self::types::{Attempt, BatchRequest, Cancellation, Job, JobLog, JobRequest, QueueName, StateName};
 use crate::App;
 use crate::http::{
     Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,
@@ -132,6 +136,8 @@ impl JobsApi {
         queue: Query<Option<QueueName>>,
         /// Only jobs with this tag
         tag: Query<Option<String>>,
+        /// Only jobs that this schedule made
+        schedule_id: Query<Option<Uuid>>,
         /// Only jobs created at or after this moment
         from: Query<Option<Time>>,
         /// Only jobs created before this moment
@@ -148,6 +154,7 @@ impl JobsApi {
             kind: kind.0,
             queue: queue.0.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
             tag: tag.0,
+            schedule: schedule_id.0.map(ScheduleId),
             from: from.0.map(|time| time.0),
             to: to.0.map(|time| time.0),
             before: page.before().map(JobId),
@@ -219,9 +226,24 @@ impl JobsApi {
         Answer::new(&rows.into_iter().map(Attempt::from).collect())
     }
 
+    /// Show the log of a job
+    ///
+    /// What its handlers have written while they ran, of all attempts; seen here within a second or so. Not every kind
+    /// writes something.
+    #[oai(path = "/jobs/:id/logs", method = "get", operation_id = "jobs.logs")]
+    async fn logs(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<JobLog>> {
+        caller.require(Permission::JobsRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        queries::get(&mut tx, JobId(id.0)).await?;
+        let log = queries::read_log(&mut tx, JobId(id.0)).await?;
+        tx.commit().await?;
+        Answer::new(&log.into())
+    }
+
     /// Follow a job
     ///
-    /// Its changes as server-sent events, each the whole job, from how it stands now until it has ended.
+    /// Its changes, those of its progress included, as server-sent events, each the whole job, from how it stands now
+    /// until it has ended.
     #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
     async fn events(
         &self,
@@ -296,7 +318,8 @@ impl JobsApi {
     }
 }
 
-fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
+/// Who submits a job by this request.
+pub fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
     Submitter { tenant: caller.tenant, now: app.clock.now(), cause, nets: &app.settings.nets }
 }
 
@@ -312,7 +335,7 @@ async fn read(
 }
 
 /// 409: the key of a job, in a batch the `index`-th from zero, is held by another.
-fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
+pub fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
     let detail = format!("the unique key is held by job {holder}");
     let error = ApiError::new(StatusCode::CONFLICT, "job_not_unique", detail).with("job_id", holder.to_string());
     match index {

@@ -75,10 +75,7 @@ fn refusal<T: Type + DeserializeOwned + 'static>(
         if faults.len() >= MOST_FAULTS {
             break;
         }
-        let Some(request) = readable(&base, job, &faults) else { continue };
-        let more = self::faults(&request, by.now, by.nets, &base);
-        let news: Vec<_> = more.into_iter().filter(|more| !faults.iter().any(|known| covers(known, more))).collect();
-        faults.extend(news);
+        add_faults(&base, job, by, &mut faults);
     }
     faults.truncate(MOST_FAULTS);
     if let (true, Err(error)) = (faults.is_empty(), serde_json::from_slice::<T>(raw)) {
@@ -86,6 +83,14 @@ fn refusal<T: Type + DeserializeOwned + 'static>(
         faults.push(Fault::new("", "invalid", error.to_string()));
     }
     ApiError::invalid(faults)
+}
+
+/// Adds to `faults`, those that the schema finds, what only we know of the job at `base`.
+pub fn add_faults(base: &str, job: &Value, by: &Submitter<'_>, faults: &mut Vec<Fault>) {
+    let Some(request) = readable(base, job, faults) else { return };
+    let more = self::faults(&request, by.now, by.nets, base);
+    let news: Vec<_> = more.into_iter().filter(|more| !faults.iter().any(|known| covers(known, more))).collect();
+    faults.extend(news);
 }
 
 /// What can be read of a job that has faults already: it without the members that they point to.
@@ -108,7 +113,7 @@ fn covers(known: &Fault, other: &Fault) -> bool {
 }
 
 /// The job that `request` asks for. None when something is wrong with it.
-fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
+pub fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
     let Submitter { tenant, now, cause, nets } = *by;
     let kind = kinds::find(&request.kind)?;
     if !faults(&request, now, nets, "").is_empty() {
@@ -132,6 +137,7 @@ fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
         due,
         unique: request.unique_key.map(|key| Unique { key, hold }),
         tags: request.tags.unwrap_or_default(),
+        schedule: None,
         request_id: cause.request_id.clone(),
         traceparent: cause.traceparent.clone(),
     })

@@ -1,7 +1,7 @@
 //! Bodies of the job routes.
 
 use chrono::SubsecRound;
-use millwork_shared::jobs::queries::{Attempt as AttemptRow, JobRow};
+use millwork_shared::jobs::queries::{Attempt as AttemptRow, JobLog as JobLogRow, JobRow, LogLine as LogLineRow};
 use millwork_shared::jobs::{self, NewJob, Queue, State};
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
@@ -79,8 +79,9 @@ impl From<QueueName> for Queue {
 }
 
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum StateName {
     Scheduled,
     Queued,
@@ -116,7 +117,7 @@ pub struct Job {
     pub priority: i16,
     pub payload: RawJson,
     pub result: Option<RawJson>,
-    /// What the handler last said of its progress
+    /// How far the handler last said it is: a number from 0 to 100, or what its kind has to say
     pub progress: Option<RawJson>,
     /// Runs so far, the current one included
     pub attempt: i16,
@@ -145,7 +146,7 @@ impl From<JobRow> for Job {
             priority: row.priority,
             payload: RawJson::stored(row.payload),
             result: row.result.map(RawJson::stored),
-            progress: None,
+            progress: row.progress.map(RawJson::stored),
             attempt: row.attempt,
             max_attempts: row.max_attempts,
             run_at: Time(row.run_at),
@@ -153,7 +154,7 @@ impl From<JobRow> for Job {
             finished_at: row.finished_at.map(Time),
             last_error: row.error.map(RawJson::stored),
             unique_key: row.unique_key,
-            schedule_id: row.schedule_id,
+            schedule_id: row.schedule_id.map(|id| id.0),
             request_id: row.request_id,
             tags: row.tags.unwrap_or_default(),
         }
@@ -187,7 +188,7 @@ impl From<&NewJob> for Job {
             finished_at: None,
             last_error: None,
             unique_key: job.unique.as_ref().map(|unique| unique.key.clone()),
-            schedule_id: None,
+            schedule_id: job.schedule.map(|id| id.0),
             request_id: job.request_id.clone(),
             tags: job.tags.clone(),
         }
@@ -219,6 +220,31 @@ impl From<AttemptRow> for Attempt {
             error: row.error.map(RawJson::stored),
             detail: row.detail.map(RawJson::stored),
         }
+    }
+}
+
+/// What a job's handlers have written while they ran.
+#[derive(Debug, Object, Serialize)]
+pub struct JobLog {
+    /// Oldest first, the newest hundred
+    pub lines: Vec<LogLine>,
+    /// Lines that were before them
+    pub dropped: i64,
+}
+
+/// One line of a job's log.
+#[derive(Debug, Object, Serialize)]
+pub struct LogLine {
+    pub at: Time,
+    pub attempt: i16,
+    /// Up to 500 bytes
+    pub message: String,
+}
+
+impl From<JobLogRow> for JobLog {
+    fn from(row: JobLogRow) -> Self {
+        let line = |line: LogLineRow| LogLine { at: Time(line.at), attempt: line.attempt, message: line.message };
+        Self { lines: row.lines.into_iter().map(line).collect(), dropped: row.dropped }
     }
 }
 

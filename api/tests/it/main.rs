@@ -14,6 +14,7 @@ mod openapi;
 mod problems;
 mod process;
 mod queues;
+mod schedules;
 mod server;
 mod support;
 mod webhooks;

@@ -68,5 +68,6 @@ id!(
     /// Of an HTTP request whose caller gave none.
     RequestId
 );
+id!(ScheduleId);
 id!(RefreshTokenId);
 id!(SigningKeyId);

@@ -10,8 +10,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::infra::ids::{JobId, TenantId};
+use crate::infra::ids::{JobId, ScheduleId, TenantId};
 
+/// Replaying and cancelling many.
+pub mod bulk;
 /// How many jobs each queue holds, for a scrape.
 pub mod depths;
 /// Ids to and from Redis.
@@ -172,6 +174,8 @@ pub struct NewJob {
     pub due: Due,
     pub unique: Option<Unique>,
     pub tags: Vec<String>,
+    /// The schedule that made it.
+    pub schedule: Option<ScheduleId>,
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
 }
@@ -194,6 +198,7 @@ impl NewJob {
             due: Due::Now,
             unique: None,
             tags: Vec::new(),
+            schedule: None,
             request_id: None,
             traceparent: None,
         })

@@ -39,6 +39,8 @@ permissions! {
     JobsSubmit = "jobs:submit",
     QueuesRead = "queues:read",
     QueuesWrite = "queues:write",
+    SchedulesRead = "schedules:read",
+    SchedulesWrite = "schedules:write",
     WebhooksRead = "webhooks:read",
     WebhooksSecret = "webhooks:secret",
     WebhooksWrite = "webhooks:write",

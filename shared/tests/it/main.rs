@@ -8,6 +8,7 @@ mod dispatch;
 mod jobs;
 mod partitions;
 mod plans;
+mod progress;
 mod tenancy;
 mod unique;
 

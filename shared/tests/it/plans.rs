@@ -1,6 +1,7 @@
 //! The plans of the hot statements: what they touch must not grow with what has finished or waits.
 
 use millwork_shared::jobs::queries;
+use millwork_shared::schedules::queries as schedules;
 use sqlx::AssertSqlSafe;
 
 use super::Ledger;
@@ -98,5 +99,17 @@ async fn jobs_for_later_are_read_in_order_from_their_index() {
         .replace("$3", "5000");
     let plan = plan(&ledger, &sql).await;
     assert!(plan.contains("Index Scan using job_live_due"), "{plan}");
+    assert!(!plan.contains("Sort"), "{plan}");
+}
+
+#[tokio::test]
+async fn due_schedules_are_read_in_order_from_their_index() {
+    let ledger = ballast().await;
+    let sql = schedules::LIST_DUE
+        .replace("$1", "'epoch'")
+        .replace("$2", "'00000000-0000-0000-0000-000000000000'")
+        .replace("$3", "1000");
+    let plan = plan(&ledger, &sql).await;
+    assert!(plan.contains("using schedules_due"), "{plan}");
     assert!(!plan.contains("Sort"), "{plan}");
 }

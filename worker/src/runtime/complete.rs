@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use millwork_shared::infra::db::{Dedicated, Durability, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
-use millwork_shared::jobs::queries::{self, Ending, Finished, Retried, Snoozed};
+use millwork_shared::jobs::queries::{self, Ending, Finished, Report, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
 use millwork_shared::jobs::{JobError, Outcome, Queue};
 use millwork_shared::{Error, Result};
@@ -37,6 +37,8 @@ pub struct Completion {
     pub cancelled: bool,
     pub outcome: Outcome,
     pub detail: Option<Box<RawValue>>,
+    /// What its handler said and is not yet written.
+    pub report: Option<Box<Report>>,
     pub wait_ms: i64,
     pub run_ms: i64,
     /// Where it is counted.
@@ -58,6 +60,7 @@ struct Rows {
     finished: Vec<Finished>,
     retried: Vec<Retried>,
     snoozed: Vec<Snoozed>,
+    reports: Vec<Report>,
 }
 
 impl Completer {
@@ -125,6 +128,11 @@ impl Completer {
     async fn store(&mut self, rows: &mut Rows) -> Result<()> {
         let store = async {
             let mut connection = self.ledger.take().await?;
+            if !rows.reports.is_empty() {
+                // First: the fence knows only jobs that run.
+                queries::save_reports(&mut connection, &mut rows.reports).await?;
+                rows.reports.clear();
+            }
             if !rows.retried.is_empty() {
                 let accepted = queries::retry(&mut connection, &mut rows.retried).await?;
                 // Refused: no longer ours, or to be cancelled. The fence of `finish` tells which.
@@ -186,11 +194,12 @@ impl Completion {
 
 impl Rows {
     fn len(&self) -> usize {
-        self.finished.len() + self.retried.len() + self.snoozed.len()
+        self.finished.len() + self.retried.len() + self.snoozed.len() + self.reports.len()
     }
 
     fn add(&mut self, c: Completion) {
-        let Completion { tenant, id, attempt, owner, detail, .. } = c;
+        let Completion { tenant, id, attempt, owner, detail, report, .. } = c;
+        self.reports.extend(report.map(|report| *report));
         let finished =
             |ending, result, error| Finished { tenant, id, attempt, owner, ending, result, error, detail: None };
         let mut end = match c.outcome {
@@ -219,11 +228,13 @@ impl Rows {
         self.finished.push(end);
     }
 
+    /// Row by row, what handlers said before how they ended.
     fn split(self) -> Vec<Self> {
+        let reports = self.reports.into_iter().map(|r| Self { reports: vec![r], ..Self::default() });
         let finished = self.finished.into_iter().map(|f| Self { finished: vec![f], ..Self::default() });
         let retried = self.retried.into_iter().map(|r| Self { retried: vec![r], ..Self::default() });
         let snoozed = self.snoozed.into_iter().map(|s| Self { snoozed: vec![s], ..Self::default() });
-        finished.chain(retried).chain(snoozed).collect()
+        reports.chain(finished).chain(retried).chain(snoozed).collect()
     }
 
     /// The same end without what the handler said, which the ledger cannot hold. None when there is nothing to drop.

@@ -21,6 +21,7 @@ use super::backend::Turn;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
+use super::report::Reports;
 use super::run::Run;
 use super::slots::Slots;
 use crate::metrics::METRICS;
@@ -35,6 +36,7 @@ pub struct JobService {
     pub registry: Arc<Registry>,
     pub in_flight: Arc<InFlight>,
     pub slots: Arc<Slots>,
+    pub reports: Reports,
 }
 
 impl Service<Task<Turn>> for JobService {
@@ -78,11 +80,12 @@ impl JobService {
         let figures = self.registry.figures(&claimed.kind, self.queue);
         let running = METRICS.queue(self.queue).run();
         let began = Instant::now();
-        let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
+        let run = Arc::new(Run::begin(&claimed, cancelled.clone(), self.reports.clone()));
         let outcome = if cancelled.is_cancelled() { Outcome::Cancelled } else { self.handle(&claimed, &run).await };
         let took = began.elapsed();
         drop(running);
         self.slots.free(claimed.tenant);
+        let report = run.close_journal().await;
         if !self.in_flight.leave(&claimed) {
             return None;
         }
@@ -97,6 +100,7 @@ impl JobService {
             max_attempts: claimed.max_attempts,
             cancelled: cancelled.is_cancelled(),
             detail: run.take_detail(),
+            report,
             outcome: within_bounds(outcome),
             wait_ms: claimed.wait_ms,
             run_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),

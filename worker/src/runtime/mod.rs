@@ -14,6 +14,7 @@ mod fetch;
 mod handlers;
 mod in_flight;
 mod lease;
+mod report;
 mod run;
 mod slots;
 mod stats;
@@ -101,6 +102,8 @@ impl Runtime {
         let keep = tasks::spawn("lease", lease.clone().keep(settings.heartbeat));
         let cancels = tasks::spawn("cancels", lease::watch_cancels(system.clone(), in_flight.clone()));
 
+        let reports = report::Reports::default();
+        let writer = tasks::spawn("reports", reports.clone().write(system.clone()));
         let (completions, completed) = mpsc::channel(4 * 1024);
         let completer = complete::Completer::new(system.clone(), in_flight.clone());
         let completer = tasks::spawn("complete", completer.run(completed));
@@ -123,8 +126,13 @@ impl Runtime {
             let blocking = redis::connect_blocking(&redis_client, fetch::LONGEST_WAIT)?;
             fetchers.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
             let backend = LedgerBackend::new(queue, claimed, slots.turns(), completions.clone());
-            let service =
-                execute::JobService { queue, registry: registry.clone(), in_flight: in_flight.clone(), slots };
+            let service = execute::JobService {
+                queue,
+                registry: registry.clone(),
+                in_flight: in_flight.clone(),
+                slots,
+                reports: reports.clone(),
+            };
             let worker = WorkerBuilder::new(format!("{}-{queue}", lease.owner()).as_str())
                 .backend(backend)
                 .parallelize(tasks::spawn_handler)
@@ -150,6 +158,7 @@ impl Runtime {
         }
         cancels.abort();
         keep.abort();
+        writer.abort();
         for task in fetchers.into_iter().chain(workers) {
             task.abort();
         }

@@ -1,6 +1,8 @@
 //! The routes of jobs.
 
 mod batch;
+/// Replaying and cancelling many.
+mod bulk;
 /// Getting, cancelling, running again.
 mod control;
 mod list;

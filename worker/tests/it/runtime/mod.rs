@@ -3,6 +3,8 @@
 /// What a handler says, and what the ledger makes of it.
 mod metrics;
 mod outcomes;
+/// What handlers say while they run.
+mod reports;
 /// Slots and turns.
 mod slots;
 /// A worker in this process.
