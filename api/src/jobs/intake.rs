@@ -9,6 +9,7 @@ use std::time::Duration;
 use millwork_shared::idempotency::IdempotencyRecord;
 use millwork_shared::infra::db::SystemDb;
 use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::{NewJob, queries};
@@ -71,6 +72,9 @@ impl Intake {
         writer
             .try_send(Submission { job, key, answer })
             .map_err(|_| ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1))?;
+        if sabotage::is_on(Sabotage::AckBeforeCommit) {
+            return Ok(Stored::New);
+        }
         let lost = || Error::Internal(anyhow::anyhow!("the writer of jobs went away"));
         Ok(answered.await.map_err(|_| lost())??)
     }

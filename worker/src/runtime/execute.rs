@@ -20,6 +20,7 @@ use tracing::Instrument;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
+use super::journal;
 use super::run::Run;
 use super::slots::Slots;
 
@@ -60,7 +61,10 @@ impl JobService {
     async fn run(self, claimed: Claimed) -> Option<Completion> {
         let turn = self.slots.turn().await;
         let completion = match self.in_flight.start(&claimed) {
-            Some(cancelled) => self.attempt(claimed, cancelled).await,
+            Some(cancelled) => {
+                journal::started(&claimed);
+                self.attempt(claimed, cancelled).await
+            }
             None => {
                 self.slots.free(claimed.tenant);
                 None
@@ -75,7 +79,9 @@ impl JobService {
         let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
         let outcome = if cancelled.is_cancelled() { Outcome::Cancelled } else { self.handle(&claimed, &run).await };
         self.slots.free(claimed.tenant);
-        self.in_flight.leave(&claimed).then(|| Completion {
+        let wanted = self.in_flight.leave(&claimed);
+        journal::ended(&claimed, &outcome, wanted);
+        wanted.then(|| Completion {
             tenant: claimed.tenant,
             queue: self.queue,
             id: claimed.id,

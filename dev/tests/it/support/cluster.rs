@@ -34,7 +34,7 @@ impl Cluster {
     pub fn over_a_wire() -> (Self, Wire) {
         let mut wire = None;
         let mut cluster = Self::with(|postgres| {
-            let wire = wire.insert(Wire::to(postgres.port()));
+            let wire = wire.insert(Wire::to(postgres.port()).unwrap());
             postgres.url().replace(&format!(":{}/", postgres.port()), &format!(":{}/", wire.port))
         });
         cluster.scheduler = Some(cluster.spawn_scheduler());
