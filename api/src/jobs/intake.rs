@@ -67,12 +67,13 @@ impl Intake {
     /// # Errors
     /// 503 when too many wait already, or the database does not answer.
     pub async fn store(&self, job: NewJob, key: Option<IdempotencyRecord>) -> Result<Stored, ApiError> {
-        let writer = if key.is_some() || job.unique.is_some() { &self.careful } else { &self.plain };
+        let careful = key.is_some() || job.unique.is_some();
+        let writer = if careful { &self.careful } else { &self.plain };
         let (answer, answered) = oneshot::channel();
         writer
             .try_send(Submission { job, key, answer })
             .map_err(|_| ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1))?;
-        if sabotage::is_on(Sabotage::AckBeforeCommit) {
+        if !careful && sabotage::is_on(Sabotage::AckBeforeCommit) {
             return Ok(Stored::New);
         }
         let lost = || Error::Internal(anyhow::anyhow!("the writer of jobs went away"));

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 
 use super::record;
 use super::site::Site;
-use crate::bench::psql::Psql;
 use crate::terminal;
 use crate::{interrupt, wait};
 
@@ -87,33 +86,24 @@ fn parse(row: &[String], booted: f64) -> Option<Row> {
 /// Waits until no job of a client lives, for as long as there is progress: `patience` without any ends it. False when jobs
 /// are left.
 pub fn settle(site: &mut Site, deaths: &mut Vec<String>, patience: Duration) -> Result<bool> {
-    let mut psql: Option<Psql> = None;
-    let (mut last, mut since, mut said) = (None, record::uptime(), record::uptime());
+    let mut psql = site.psql()?;
+    let (mut last, mut since, mut said) = (String::new(), record::uptime(), record::uptime());
     loop {
         interrupt::check()?;
         deaths.extend(site.revive()?);
-        let left = match psql.as_mut().map(|psql| psql.rows(LEFT)) {
-            Some(Ok(rows)) => rows.first().map(|row| row.join(" ")),
-            _ => {
-                psql = Some(site.psql()?);
-                None
-            }
-        };
+        let left = psql.rows(LEFT)?.first().map(|row| row.join(" ")).unwrap_or_default();
         let now = record::uptime();
-        if left.as_deref().is_some_and(|left| left.starts_with("0 ")) {
+        if left.starts_with("0 ") {
             return Ok(true);
         }
-        if left.is_some() && left != last {
+        if left != last {
             (last, since) = (left, now);
         } else if now - since > patience.as_secs_f64() {
             return Ok(false);
         }
         if now - said > 10.0 {
             said = now;
-            terminal::note(format!(
-                "… {} jobs left",
-                last.as_deref().and_then(|left| left.split(' ').next()).unwrap_or("?")
-            ));
+            terminal::note(format!("… {} jobs left", last.split(' ').next().unwrap_or_default()));
         }
         wait::at_most(Duration::from_millis(500), || interrupt::check().err());
     }
@@ -121,5 +111,5 @@ pub fn settle(site: &mut Site, deaths: &mut Vec<String>, patience: Duration) -> 
 
 /// How many live, and what changes whenever one of them gets on. A job whose time has not come is progress too.
 const LEFT: &str = "select count(*), coalesce(sum(attempt + lost), 0), coalesce(sum(running::int), 0),
-         count(*) filter (where run_at > ledger_now())
-    from job_live l join jobs j using (tenant_id, id) where j.tags is not null;";
+         count(*) filter (where l.run_at > ledger_now())
+    from job_live l join jobs j on j.tenant_id = l.tenant_id and j.id = l.id where j.tags is not null;";

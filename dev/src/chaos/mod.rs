@@ -70,7 +70,7 @@ impl Sabotage {
     /// What brings the breach about.
     fn faults(self) -> Vec<Fault> {
         match self {
-            Self::NoRepair => vec![Fault::RedisKill],
+            Self::NoRepair => vec![Fault::RedisKill, Fault::RedisFlush],
             Self::AckBeforeCommit => vec![Fault::PostgresKill],
         }
     }
@@ -181,8 +181,9 @@ fn once(options: &Options, workspace: &Workspace, bin_dir: &Path) -> Result<Vec<
     let mut site = Site::open(options, bin_dir, postgres)?;
     let mut deaths = Vec::new();
     let clients = Clients::start(&site, options.seed)?;
-    let strokes =
-        nemesis::rage(&mut site, Plan::new(options.seed, options.faults.clone()), options.length, &mut deaths)?;
+    let plan = Plan::new(options.seed, options.faults.clone());
+    let plan = if options.control { plan.hasty() } else { plan };
+    let strokes = nemesis::rage(&mut site, plan, options.length, &mut deaths)?;
     terminal::step("all is well again; waiting for the last jobs");
     clients.stop()?;
     let settled = ledger::settle(&mut site, &mut deaths, patience(options))?;

@@ -111,13 +111,21 @@ pub struct Plan {
     random: Random,
     faults: Vec<Fault>,
     round: Vec<Fault>,
+    gap_ms: (u64, u64),
 }
 
 const GAP_MS: (u64, u64) = (5_000, 20_000);
+/// Of a run that is to be short.
+const HASTY_GAP_MS: (u64, u64) = (2_000, 4_000);
 
 impl Plan {
     pub fn new(seed: u64, faults: Vec<Fault>) -> Self {
-        Self { random: Random::seeded(seed).split(1), faults, round: Vec::new() }
+        Self { random: Random::seeded(seed).split(1), faults, round: Vec::new(), gap_ms: GAP_MS }
+    }
+
+    /// The same with one stroke close upon the other.
+    pub fn hasty(self) -> Self {
+        Self { gap_ms: HASTY_GAP_MS, ..self }
     }
 }
 
@@ -133,7 +141,7 @@ impl Iterator for Plan {
         let (least, most) = fault.card().lasts_ms;
         Some(Stroke {
             fault,
-            gap: Duration::from_millis(self.random.between(GAP_MS.0, GAP_MS.1)),
+            gap: Duration::from_millis(self.random.between(self.gap_ms.0, self.gap_ms.1)),
             lasts: Duration::from_millis(self.random.between(least, most)),
             pick: self.random.next(),
         })

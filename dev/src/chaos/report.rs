@@ -27,13 +27,17 @@ impl Report<'_> {
         let Figures { accepted, unknown, jobs, runs, repeated, not_taken, cancelled, pairs, inverted, .. } =
             self.figures;
         terminal::step("figures");
-        let note = |name: &str, text: String| terminal::note(format!("{name:<34} {text}"));
+        let note = |name: &str, text: String| terminal::note(format!("{name:<42} {text}"));
         note("accepted", format!("{accepted} jobs, and {unknown} submissions without an answer; {jobs} in the ledger"));
         note("runs", format!("{runs}, of which repeated {repeated} ({:.2} %)", percent(*repeated, *jobs)));
         note("outcomes not taken", format!("{not_taken}, of stale workers or gone with theirs"));
         note("cancelled in time", cancelled.to_string());
         note("priorities", format!("{inverted} of {pairs} pairs out of order ({:.2} %)", percent(*inverted, *pairs)));
         for (name, times) in self.times() {
+            if times.0.is_empty() {
+                note(name, "none".to_owned());
+                continue;
+            }
             let longest = times.longest().map_or(String::new(), |(seconds, fault)| {
                 let after = fault.map_or(String::new(), |fault| format!(" after {}", fault.name()));
                 format!(", longest {seconds:.2} s{after}")

@@ -1,6 +1,9 @@
 //! PostgreSQL: killed, restarted, its clients cut off, its power cut, its disk full.
 
-use anyhow::{Result, ensure};
+use std::collections::HashSet;
+use std::time::Duration;
+
+use anyhow::Result;
 
 use super::Done;
 use crate::bench::psql::Psql;
@@ -8,6 +11,10 @@ use crate::chaos::clients;
 use crate::chaos::plan::Stroke;
 use crate::chaos::rest;
 use crate::chaos::site::Site;
+use crate::wait;
+
+/// Replaying its log takes its time.
+const RETURN_LIMIT: Duration = Duration::from_secs(120);
 
 pub fn kill(site: &mut Site, stroke: &Stroke) -> Result<Done> {
     site.postgres.kill9()?;
@@ -37,7 +44,7 @@ pub fn power_cut(site: &mut Site, stroke: &Stroke) -> Result<Done> {
     rest(stroke.lasts)?;
     site.postgres.restart()?;
     let stored = site.psql()?.rows("select id from jobs;")?;
-    let stored: std::collections::HashSet<&str> = stored.iter().filter_map(|row| Some(row.first()?.as_str())).collect();
+    let stored: HashSet<&str> = stored.iter().filter_map(|row| Some(row.first()?.as_str())).collect();
     let missing = accepted.iter().filter(|id| !stored.contains(id.as_str())).count();
     Ok(Done::Struck(format!("{} accepted jobs compared, {missing} missing in the copy", accepted.len())))
 }
@@ -62,7 +69,10 @@ pub fn disk_full(site: &mut Site, stroke: &Stroke) -> Result<Done> {
     if gave_up {
         site.postgres.restart()?;
     }
-    ensure!(!site.postgres.has_ended(), "PostgreSQL does not come back after its disk was full");
+    // It may also be on its way back by itself.
+    wait::until("the return of PostgreSQL after its disk was full", RETURN_LIMIT, || {
+        Ok(site.psql().and_then(|mut psql| psql.rows("select 1;")).ok())
+    })?;
     let (room, end) =
         (if log_too { "for anything" } else { "for tables" }, if gave_up { "; PostgreSQL gave up" } else { "" });
     Ok(Done::Struck(format!("no room {room} for {:.1} s{end}", stroke.lasts.as_secs_f64())))

@@ -1,11 +1,17 @@
 //! Redis: killed, restarted, wiped, full, hung.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::Done;
+use crate::chaos::member::Role;
 use crate::chaos::plan::Stroke;
 use crate::chaos::rest;
 use crate::chaos::site::Site;
+
+/// Less than a heartbeat.
+const GATHER: Duration = Duration::from_secs(2);
 
 pub fn kill(site: &mut Site, stroke: &Stroke) -> Result<Done> {
     site.redis.kill9()?;
@@ -21,11 +27,21 @@ pub fn restart(site: &mut Site, stroke: &Stroke) -> Result<Done> {
     Ok(Done::Struck("cleanly".to_owned()))
 }
 
+/// With the workers held still for a moment before it, so that there is something to forget.
 pub fn flush(site: &mut Site) -> Result<Done> {
-    let mut connection = site.redis_connection()?;
-    let keys = connection.ask(&["DBSIZE"])?;
-    connection.ask(&["FLUSHALL"])?;
-    Ok(Done::Struck(format!("{keys} keys")))
+    let workers = site.of(Role::Worker);
+    for &worker in &workers {
+        site.members[worker].process()?.sigstop()?;
+    }
+    let flushed = rest(GATHER).and_then(|()| {
+        let mut connection = site.redis_connection()?;
+        let keys = connection.ask(&["DBSIZE"])?;
+        connection.ask(&["FLUSHALL"]).map(|_| keys)
+    });
+    for &worker in &workers {
+        site.members[worker].process()?.sigcont()?;
+    }
+    Ok(Done::Struck(format!("{} keys", flushed?)))
 }
 
 /// Every write is refused, as when nothing may be evicted.
