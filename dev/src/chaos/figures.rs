@@ -10,6 +10,10 @@ use crate::bench::statistics::percentile;
 const BARS: [f64; 10] = [0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0];
 /// How long a job must have waited beside another for their order to count: less is the time of fetching a few jobs.
 const BESIDE: f64 = 0.5;
+/// Pairs of which one ran so much later than the other are not looked for.
+const LONGEST_WAIT: f64 = 120.0;
+/// How long after the end of the last stroke a standstill counts as its own.
+const AFTERMATH: f64 = 20.0;
 
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -29,6 +33,11 @@ pub struct Figures {
     /// From the end of each stroke to the next acceptance, and to the next end of a handler.
     pub to_accept: Times,
     pub to_finish: Times,
+    /// The longest time around each stroke in which nothing was accepted, and in which no handler ended.
+    pub none_accepted: Times,
+    pub none_finished: Times,
+    /// From when a job was due, and its client knew of it, to its first run.
+    pub waits: Times,
     /// From the kill of a worker to the next run of each job that it ran.
     pub rerun: Times,
 }
@@ -67,48 +76,43 @@ impl Times {
 impl Figures {
     pub fn of(evidence: &Evidence) -> Self {
         let ran: HashSet<&str> = evidence.started.iter().map(|run| run.job.as_str()).collect();
-        let wanted = evidence.ended.iter().filter(|run| run.how == "retry" && is_taken(evidence, run)).count();
+        let taken = taken(evidence);
+        let (taken, not_taken): (Vec<&Run>, Vec<&Run>) =
+            evidence.ended.iter().partition(|run| taken.contains(&run.fence()));
+        let wanted = taken.iter().filter(|run| run.how == "retry").count();
         let (pairs, inverted) = order(evidence);
+        let accepted: Vec<f64> = evidence.accepted.iter().map(|accepted| accepted.at).collect();
+        let ended: Vec<f64> = evidence.ended.iter().map(|run| run.at).collect();
         Self {
             accepted: evidence.accepted.len(),
             unknown: evidence.unknown,
             jobs: evidence.rows.len(),
             runs: evidence.started.len(),
             repeated: evidence.started.len().saturating_sub(ran.len() + wanted),
-            not_taken: not_taken(evidence),
+            not_taken: not_taken.len(),
             cancelled: evidence.cancelled.len(),
             pairs,
             inverted,
-            to_accept: recovery(evidence, evidence.accepted.iter().map(|accepted| accepted.at)),
-            to_finish: recovery(evidence, evidence.ended.iter().map(|run| run.at)),
+            to_accept: recovery(evidence, &accepted),
+            to_finish: recovery(evidence, &ended),
+            none_accepted: standstill(evidence, &accepted),
+            none_finished: standstill(evidence, &ended),
+            waits: waits(evidence),
             rerun: rerun(evidence),
         }
     }
 }
 
-fn is_taken(evidence: &Evidence, run: &Run) -> bool {
-    evidence
-        .attempts
-        .iter()
-        .any(|a| a.ended == "retry" && (a.job.as_str(), a.attempt, a.worker.as_str()) == run.fence())
-}
-
-fn not_taken(evidence: &Evidence) -> usize {
+/// The runs whose outcomes the ledger has: those that ended their job and those that were to be tried again.
+fn taken(evidence: &Evidence) -> HashSet<(&str, u32, &str)> {
     let outcomes = evidence.rows.iter().map(|row| (row.id.as_str(), row.attempt, row.worker.as_str()));
     let attempts = evidence.attempts.iter().filter(|a| a.ended == "retry");
-    let attempts = attempts.map(|a| (a.job.as_str(), a.attempt, a.worker.as_str()));
-    let taken: HashSet<_> = outcomes.chain(attempts).collect();
-    evidence.ended.iter().filter(|run| !taken.contains(&run.fence())).count()
+    outcomes.chain(attempts.map(|a| (a.job.as_str(), a.attempt, a.worker.as_str()))).collect()
 }
 
 /// Of the jobs in the queue with few slots, which all are due when they are stored.
 fn order(evidence: &Evidence) -> (usize, usize) {
-    let stored: HashMap<&str, f64> =
-        evidence.accepted.iter().map(|accepted| (accepted.id.as_str(), accepted.at)).collect();
-    let mut first: HashMap<&str, f64> = HashMap::new();
-    for run in &evidence.started {
-        first.entry(&run.job).or_insert(run.at);
-    }
+    let (stored, first) = (known(evidence), first_starts(evidence));
     let waits = evidence
         .rows
         .iter()
@@ -118,7 +122,7 @@ fn order(evidence: &Evidence) -> (usize, usize) {
     waits.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (mut pairs, mut inverted) = (0, 0);
     for (n, earlier) in waits.iter().enumerate() {
-        for later in &waits[n + 1..] {
+        for later in waits[n + 1..].iter().take_while(|later| later.0 < earlier.0 + LONGEST_WAIT) {
             let both_waited = later.1.max(earlier.1) + BESIDE < earlier.0 && later.0 > earlier.0;
             if both_waited && later.2 != earlier.2 {
                 pairs += 1;
@@ -129,15 +133,52 @@ fn order(evidence: &Evidence) -> (usize, usize) {
     (pairs, inverted)
 }
 
-fn recovery(evidence: &Evidence, events: impl Iterator<Item = f64>) -> Times {
-    let mut events: Vec<f64> = events.collect();
-    events.sort_by(f64::total_cmp);
+/// `events` are in the order of their times.
+fn recovery(evidence: &Evidence, events: &[f64]) -> Times {
     let strokes = evidence.strokes.iter().filter(|stroke| !stroke.skipped);
     let times = strokes.filter_map(|stroke| {
         let next = events.get(events.partition_point(|at| *at < stroke.over))?;
         Some((next - stroke.over, Some(stroke.fault)))
     });
     Times(times.collect())
+}
+
+/// The longest gap between two of `events` that has a part in the time from a stroke to the next one.
+fn standstill(evidence: &Evidence, events: &[f64]) -> Times {
+    let strokes: Vec<_> = evidence.strokes.iter().filter(|stroke| !stroke.skipped).collect();
+    let times = strokes.iter().enumerate().filter_map(|(n, stroke)| {
+        let until = strokes.get(n + 1).map_or(stroke.over + AFTERMATH, |next| next.at);
+        let gaps = events.windows(2).filter(|pair| pair[1] > stroke.at && pair[0] < until);
+        let longest = gaps.map(|pair| pair[1] - pair[0]).max_by(f64::total_cmp)?;
+        Some((longest, Some(stroke.fault)))
+    });
+    Times(times.collect())
+}
+
+/// Whichever stroke came last before the run is named beside it.
+fn waits(evidence: &Evidence) -> Times {
+    let known = known(evidence);
+    let first = first_starts(evidence);
+    let waits = evidence.rows.iter().filter_map(|row| {
+        let due = row.due.max(*known.get(row.id.as_str())?);
+        let start = *first.get(row.id.as_str())?;
+        let stroke = evidence.strokes.iter().rfind(|stroke| !stroke.skipped && stroke.at <= start);
+        Some(((start - due).max(0.0), stroke.map(|stroke| stroke.fault)))
+    });
+    Times(waits.collect())
+}
+
+/// When clients knew of each job.
+fn known(evidence: &Evidence) -> HashMap<&str, f64> {
+    evidence.accepted.iter().map(|accepted| (accepted.id.as_str(), accepted.at)).collect()
+}
+
+fn first_starts(evidence: &Evidence) -> HashMap<&str, f64> {
+    let mut first = HashMap::new();
+    for run in &evidence.started {
+        first.entry(run.job.as_str()).or_insert(run.at);
+    }
+    first
 }
 
 /// A run that a kill cut short started before it and has no end.
@@ -192,8 +233,21 @@ mod tests {
         let figures = Figures::of(&evidence);
         assert_eq!(figures.to_accept.0, [(0.5, Some(Fault::WorkerKill))]);
         assert_eq!(figures.to_finish.0, [(10.0, Some(Fault::WorkerKill))]);
+        assert_eq!(figures.none_finished.0, [(12.5, Some(Fault::WorkerKill))]);
         assert_eq!(figures.rerun.0, [(11.5, None)]);
         assert_eq!((figures.runs, figures.repeated), (4, 2));
+    }
+
+    #[test]
+    fn a_wait_begins_when_a_job_is_due_and_its_client_knows() {
+        let row = |id: &str, due| Row { id: id.into(), due, ..Row::default() };
+        let evidence = Evidence {
+            rows: vec![row("a", 12.0), row("b", -600.0)],
+            accepted: ["a", "b"].map(|id| Accepted { at: 10.0, id: id.into(), unique: None }).to_vec(),
+            started: vec![run("b", 11.0, 1, "-"), run("a", 15.0, 1, "-"), run("a", 18.0, 2, "-")],
+            ..Evidence::default()
+        };
+        assert_eq!(waits(&evidence).0, [(3.0, None), (1.0, None)]);
     }
 
     #[test]

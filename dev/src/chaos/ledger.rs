@@ -18,6 +18,8 @@ pub struct Row {
     pub kind: String,
     pub queue: String,
     pub priority: u8,
+    /// When it was due at first.
+    pub due: f64,
     /// Whether it is among those that live, and how often among those that have ended.
     pub live: bool,
     pub ends: u32,
@@ -45,7 +47,7 @@ pub fn read(site: &Site) -> Result<(Vec<Row>, Vec<Attempt>)> {
     let [now] = psql.numbers::<1>("select extract(epoch from clock_timestamp());")?;
     let booted = now - record::uptime();
     let rows = psql.rows(
-        "select j.id, j.tags[1], j.kind, j.queue, j.priority,
+        "select j.id, j.tags[1], j.kind, j.queue, j.priority, extract(epoch from j.run_at),
                 exists (select from job_live l where l.tenant_id = j.tenant_id and l.id = j.id),
                 count(o.id) over (partition by j.id), coalesce(o.state::text, '-'), coalesce(o.attempt, 0),
                 coalesce(o.worker_id::text, '-'), coalesce(extract(epoch from o.finished_at), 0),
@@ -73,13 +75,14 @@ fn parse(row: &[String], booted: f64) -> Option<Row> {
         kind: text(2)?,
         queue: text(3)?,
         priority: text(4)?.parse().ok()?,
-        live: text(5)? == "t",
-        ends: text(6)?.parse().ok()?,
-        state: text(7)?,
-        attempt: text(8)?.parse().ok()?,
-        worker: text(9)?,
-        finished_at: text(10)?.parse::<f64>().ok()? - booted,
-        call: text(11)?.parse().ok(),
+        due: text(5)?.parse::<f64>().ok()? - booted,
+        live: text(6)? == "t",
+        ends: text(7)?.parse().ok()?,
+        state: text(8)?,
+        attempt: text(9)?.parse().ok()?,
+        worker: text(10)?,
+        finished_at: text(11)?.parse::<f64>().ok()? - booted,
+        call: text(12)?.parse().ok(),
     })
 }
 

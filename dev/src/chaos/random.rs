@@ -29,7 +29,7 @@ impl Random {
 
     /// One in `many` times.
     pub fn one_in(&mut self, many: u64) -> bool {
-        self.next() % many == 0
+        self.next().is_multiple_of(many)
     }
 
     pub fn shuffle<T>(&mut self, things: &mut [T]) {

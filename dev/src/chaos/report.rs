@@ -28,7 +28,7 @@ impl Report<'_> {
             self.figures;
         terminal::step("figures");
         let note = |name: &str, text: String| terminal::note(format!("{name:<42} {text}"));
-        note("accepted", format!("{accepted} jobs, and {unknown} submissions without an answer; {jobs} in the ledger"));
+        note("accepted", format!("{accepted} jobs, and {unknown} submissions of unknown fate; {jobs} in the ledger"));
         note("runs", format!("{runs}, of which repeated {repeated} ({:.2} %)", percent(*repeated, *jobs)));
         note("outcomes not taken", format!("{not_taken}, of stale workers or gone with theirs"));
         note("cancelled in time", cancelled.to_string());
@@ -64,11 +64,14 @@ impl Report<'_> {
         Ok(path)
     }
 
-    fn times(&self) -> [(&'static str, &Times); 3] {
-        let Figures { to_accept, to_finish, rerun, .. } = self.figures;
+    fn times(&self) -> [(&'static str, &Times); 6] {
+        let Figures { to_accept, to_finish, none_accepted, none_finished, waits, rerun, .. } = self.figures;
         [
+            ("from due to the first run", waits),
             ("a fault's end to an acceptance", to_accept),
             ("a fault's end to a finished job", to_finish),
+            ("nothing accepted around a fault", none_accepted),
+            ("nothing finished around a fault", none_finished),
             ("a worker's kill to a re-run", rerun),
         ]
     }

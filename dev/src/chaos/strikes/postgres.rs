@@ -56,7 +56,7 @@ pub fn disk_full(site: &mut Site, stroke: &Stroke) -> Result<Done> {
         Err(why) => return Ok(Done::Skipped(why.clone())),
     };
     volume.fill()?;
-    let log_too = stroke.pick % 2 == 0;
+    let log_too = stroke.pick.is_multiple_of(2);
     if log_too {
         // It may fail, and is meant to.
         let _ = Psql::connect(&site.binaries, &site.postgres, "millwork")
