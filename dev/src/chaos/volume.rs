@@ -12,6 +12,7 @@ use crate::{command, sys};
 const LIMIT: Duration = Duration::from_secs(10);
 /// What it holds when it is not full.
 const ROOM_MB: u64 = 2_048;
+const FILL_TRIES: usize = 50;
 
 /// A mounted tmpfs. Unmounted on drop; one that a killed run left behind is unmounted by the next.
 #[derive(Debug)]
@@ -29,13 +30,24 @@ impl Volume {
         Ok(Self { folder: folder.to_owned() })
     }
 
-    /// Takes away all room that is not in use.
+    /// Takes away all room that is not in use. What is written between the look and the taking makes the kernel refuse: then
+    /// it is looked again.
     pub fn fill(&self) -> Result<()> {
+        let mut refused = None;
+        for _ in 0..FILL_TRIES {
+            match self.resize(&format!("{}k", self.used_kb()?)) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    fn used_kb(&self) -> Result<u64> {
         let mut df = Command::new("df");
         df.args(["-k", "--output=used"]).arg(&self.folder);
         let said = command::capture(df, "", LIMIT)?;
-        let used_kb: u64 = said.lines().nth(1).and_then(|line| line.trim().parse().ok()).context("df says nothing")?;
-        self.resize(&format!("{used_kb}k"))
+        said.lines().nth(1).and_then(|line| line.trim().parse().ok()).context("df says nothing")
     }
 
     /// Gives the room back.
