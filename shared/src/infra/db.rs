@@ -26,6 +26,9 @@ const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: &str = "10s";
+/// The server ends a transaction whose client says nothing for so long. A machine that vanished would keep its locks for as
+/// long as TCP takes to notice, two hours by default, and whoever takes back its jobs would wait for them in vain.
+const NO_SILENCE: &str = "; set local idle_in_transaction_session_timeout = '10s'";
 
 /// Keeps the planner to nested loops over indexes.
 const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_bitmapscan = off; \
@@ -136,6 +139,7 @@ impl SystemDb {
 /// Begins with settings in the same round trip. A connection found dead is replaced once, by a new one: after a restart
 /// of the server the others in the pool are dead too.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>> {
+    let begin = begin + NO_SILENCE;
     let started = async {
         match pool.begin_with(AssertSqlSafe(begin.clone())).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
