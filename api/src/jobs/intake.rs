@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{Dedicated, Durability, SystemDb};
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::tasks;
@@ -53,13 +53,13 @@ pub enum Stored {
 impl Intake {
     /// Starts the writers.
     pub fn start(system: SystemDb, dispatcher: Dispatcher) -> Self {
-        let writer = |careful| {
+        let writer = |means| {
             let (submit, submissions) = mpsc::channel(WAITING);
-            let writer = Writer { system: system.clone(), dispatcher: dispatcher.clone(), careful };
+            let writer = Writer { system: system.clone(), dispatcher: dispatcher.clone(), means };
             tasks::detach(writer.run(submissions));
             submit
         };
-        Self { plain: writer(false), careful: writer(true) }
+        Self { plain: writer(Means::Plain(system.dedicated(Durability::Durable))), careful: writer(Means::Careful) }
     }
 
     /// Stores a job and, with it, the answer for its idempotency key. Returns after the commit.
@@ -84,18 +84,26 @@ impl Intake {
 struct Writer {
     system: SystemDb,
     dispatcher: Dispatcher,
-    careful: bool,
+    means: Means,
+}
+
+/// How a writer stores a batch.
+enum Means {
+    /// One statement, which is a transaction by itself.
+    Plain(Dedicated),
+    /// Keys first, then the jobs that got theirs, in one transaction.
+    Careful,
 }
 
 impl Writer {
-    async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+    async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let mut batch = Vec::with_capacity(BATCH);
         while submissions.recv_many(&mut batch, BATCH).await > 0 {
             self.store_all(std::mem::take(&mut batch)).await;
         }
     }
 
-    async fn store_all(&self, batch: Vec<Submission>) {
+    async fn store_all(&mut self, batch: Vec<Submission>) {
         let (mut jobs, mut keys, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for Submission { job, key, answer } in batch {
             jobs.push(job);
@@ -130,19 +138,25 @@ impl Writer {
         }
     }
 
-    async fn store(&self, jobs: &[NewJob], keys: &[Option<IdempotencyRecord>]) -> Result<Vec<Stored>> {
+    async fn store(&mut self, jobs: &[NewJob], keys: &[Option<IdempotencyRecord>]) -> Result<Vec<Stored>> {
+        let system = &self.system;
         let store = async {
-            let mut tx = self.system.system().await?;
-            let stored = if self.careful {
-                careful::store(&mut tx, jobs, keys).await?
-            } else {
-                queries::insert(&mut tx, jobs).await?;
-                jobs.iter().map(|_| Stored::New).collect()
-            };
-            tx.commit().await?;
-            Ok(stored)
+            match &mut self.means {
+                Means::Plain(ledger) => {
+                    let mut connection = ledger.take().await?;
+                    queries::insert(&mut connection, jobs).await?;
+                    ledger.keep(connection);
+                    Ok(jobs.iter().map(|_| Stored::New).collect())
+                }
+                Means::Careful => {
+                    let mut tx = system.system().await?;
+                    let stored = careful::store(&mut tx, jobs, keys).await?;
+                    tx.commit().await?;
+                    Ok(stored)
+                }
+            }
         };
-        self.system.within(DEADLINE, store).await
+        system.within(DEADLINE, store).await
     }
 }
 

@@ -114,9 +114,9 @@ impl Yard {
         id
     }
 
-    async fn claim(&self, owner: WorkerId, mut tickets: Vec<Ticket>) -> Vec<Claimed> {
+    async fn claim(&self, owner: WorkerId, tickets: Vec<Ticket>) -> Vec<Claimed> {
         let mut tx = self.system.system_relaxed().await.unwrap();
-        let claimed = queries::claim(&mut tx, owner, &mut tickets).await.unwrap();
+        let claimed = queries::claim(&mut tx, owner, &tickets).await.unwrap();
         tx.commit().await.unwrap();
         claimed
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod abandoned;
+mod connections;
 mod dispatch;
 mod jobs;
 mod partitions;
@@ -59,9 +60,9 @@ impl Ledger {
     }
 
     async fn claim(&self, owner: WorkerId, jobs: &[NewJob]) -> Vec<Claimed> {
-        let mut tickets: Vec<Ticket> = jobs.iter().map(Ticket::from).collect();
+        let tickets: Vec<Ticket> = jobs.iter().map(Ticket::from).collect();
         let mut tx = self.system.system_relaxed().await.unwrap();
-        let claimed = queries::claim(&mut tx, owner, &mut tickets).await.unwrap();
+        let claimed = queries::claim(&mut tx, owner, &tickets).await.unwrap();
         tx.commit().await.unwrap();
         claimed
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millwork_shared::infra::db::{PATIENCE, SystemDb};
+use millwork_shared::infra::db::{Dedicated, Durability, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::jobs::queries::{self, Ending, Finished, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
@@ -42,6 +42,8 @@ pub struct Completion {
 /// Stores outcomes.
 pub struct Completer {
     system: SystemDb,
+    /// Where outcomes are stored.
+    ledger: Dedicated,
     in_flight: Arc<InFlight>,
     stats: Stats,
 }
@@ -57,11 +59,11 @@ struct Rows {
 impl Completer {
     pub fn new(system: SystemDb, in_flight: Arc<InFlight>) -> Self {
         let stats = Stats::start(system.clone());
-        Self { system, in_flight, stats }
+        Self { ledger: system.dedicated(Durability::Durable), system, in_flight, stats }
     }
 
     /// Runs until every sender is gone and everything is stored.
-    pub async fn run(self, mut completed: mpsc::Receiver<Completion>) {
+    pub async fn run(mut self, mut completed: mpsc::Receiver<Completion>) {
         let mut batch = Vec::with_capacity(BATCH);
         while completed.recv_many(&mut batch, BATCH).await > 0 {
             while !batch.is_empty() {
@@ -72,7 +74,7 @@ impl Completer {
         self.stats.flush().await;
     }
 
-    async fn complete(&self, batch: Vec<Completion>) {
+    async fn complete(&mut self, batch: Vec<Completion>) {
         let attempts: Vec<_> = batch.iter().map(|c| (c.id, c.owner, c.attempt)).collect();
         let mut rows = Rows::default();
         for completion in batch {
@@ -86,7 +88,7 @@ impl Completer {
     }
 
     /// Tries until the ledger answers; a batch that it refuses is stored row by row, so that one bad row spoils only itself.
-    async fn store_until_done(&self, mut rows: Rows) {
+    async fn store_until_done(&mut self, mut rows: Rows) {
         loop {
             match self.store(&mut rows).await {
                 Ok(()) => return,
@@ -110,30 +112,30 @@ impl Completer {
         }
     }
 
-    async fn store(&self, rows: &mut Rows) -> Result<()> {
+    /// Stores `rows`, each kind in a transaction of its own. What is stored is taken out of them.
+    async fn store(&mut self, rows: &mut Rows) -> Result<()> {
         let store = async {
-            let mut tx = self.system.system_by_index().await?;
+            let mut connection = self.ledger.take().await?;
             if !rows.retried.is_empty() {
-                let accepted = queries::retry(&mut tx, &mut rows.retried).await?;
+                let accepted = queries::retry(&mut connection, &mut rows.retried).await?;
                 // Refused: no longer ours, or to be cancelled. The fence of `finish` tells which.
-                let refused = rows.retried.iter().filter(|r| !accepted.contains(&r.id));
-                rows.finished.extend(refused.map(Retried::cancelled));
-                rows.retried.retain(|r| accepted.contains(&r.id));
+                let refused = rows.retried.drain(..).filter(|r| !accepted.contains(&r.id));
+                rows.finished.extend(refused.map(|r| r.cancelled()));
             }
             if !rows.snoozed.is_empty() {
-                let accepted = queries::snooze(&mut tx, &mut rows.snoozed).await?;
-                let refused = rows.snoozed.iter().filter(|s| !accepted.contains(&s.id)); // as above
-                rows.finished.extend(refused.map(Snoozed::cancelled));
-                rows.snoozed.retain(|s| accepted.contains(&s.id));
+                let accepted = queries::snooze(&mut connection, &mut rows.snoozed).await?;
+                let refused = rows.snoozed.drain(..).filter(|s| !accepted.contains(&s.id)); // as above
+                rows.finished.extend(refused.map(|s| s.cancelled()));
             }
             if !rows.finished.is_empty() {
-                let accepted = queries::finish(&mut tx, &mut rows.finished).await?;
-                let refused = rows.finished.len() as u64 - accepted;
+                let accepted = queries::finish(&mut connection, &mut rows.finished).await?;
+                let refused = rows.finished.drain(..).len() as u64 - accepted;
                 if refused > 0 {
                     tracing::warn!(refused, "late results refused: the lease was gone");
                 }
             }
-            tx.commit().await
+            self.ledger.keep(connection);
+            Ok(())
         };
         self.system.within(PATIENCE, store).await
     }

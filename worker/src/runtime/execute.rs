@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::Instrument;
 
+use super::backend::Turn;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
@@ -36,7 +37,7 @@ pub struct JobService {
     pub slots: Arc<Slots>,
 }
 
-impl Service<Task<Claimed>> for JobService {
+impl Service<Task<Turn>> for JobService {
     /// None for a job that was given back before its handler left.
     type Response = Option<Completion>;
     type Error = Infallible;
@@ -46,21 +47,25 @@ impl Service<Task<Claimed>> for JobService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
+    fn call(&mut self, task: Task<Turn>) -> Self::Future {
         let this = self.clone();
-        let (claimed, _) = task.take();
+        let (Turn { claimed, permit }, _) = task.take();
         let span = tracing::info_span!(
             "job", job.id = %claimed.id, job.kind = claimed.kind, tenant.id = %claimed.tenant,
             job.attempt = claimed.attempt, request.id = claimed.cause.request_id
         );
-        Box::pin(async move { Ok(this.run(claimed).await) }.instrument(span))
+        let run = async move {
+            let completion = this.run(claimed).await;
+            drop(permit);
+            Ok(completion)
+        };
+        Box::pin(run.instrument(span))
     }
 }
 
 impl JobService {
     async fn run(self, claimed: Claimed) -> Option<Completion> {
-        let turn = self.slots.turn().await;
-        let completion = match self.in_flight.start(&claimed) {
+        match self.in_flight.start(&claimed) {
             Some(cancelled) => {
                 journal::started(&claimed);
                 self.attempt(claimed, cancelled).await
@@ -69,9 +74,7 @@ impl JobService {
                 self.slots.free(claimed.tenant);
                 None
             }
-        };
-        drop(turn);
-        completion
+        }
     }
 
     async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Option<Completion> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millwork_shared::infra::db::{PATIENCE, SystemDb};
+use millwork_shared::infra::db::{Dedicated, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::WorkerId;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
@@ -30,13 +30,15 @@ pub struct Fetch {
     pub in_flight: Arc<InFlight>,
     pub lease: Arc<Lease>,
     pub system: SystemDb,
+    /// Where this loop claims.
+    pub ledger: Dedicated,
     pub dispatcher: Dispatcher,
     pub claims: mpsc::Sender<Claimed>,
 }
 
 impl Fetch {
     /// Runs until `stop`. `blocking` is this loop's own connection.
-    pub async fn run(self, blocking: Redis, stop: CancellationToken) {
+    pub async fn run(mut self, blocking: Redis, stop: CancellationToken) {
         // A blocking pop is never dropped half-way: the wake-up it would take with it is somebody's latency.
         let (wake, mut woken) = mpsc::channel::<()>(1);
         let (ask, mut asked) = mpsc::channel::<()>(1);
@@ -84,9 +86,9 @@ impl Fetch {
         waiter.abort();
     }
 
-    async fn claim(&self, mut tickets: Vec<Ticket>, stop: &CancellationToken) {
+    async fn claim(&mut self, tickets: Vec<Ticket>, stop: &CancellationToken) {
         let owner = self.lease.owner();
-        match self.try_claim(owner, &mut tickets).await {
+        match self.try_claim(owner, &tickets).await {
             Ok(claimed) => {
                 for job in claimed {
                     self.in_flight.add(&job);
@@ -104,11 +106,11 @@ impl Fetch {
         }
     }
 
-    async fn try_claim(&self, owner: WorkerId, tickets: &mut [Ticket]) -> Result<Vec<Claimed>> {
+    async fn try_claim(&mut self, owner: WorkerId, tickets: &[Ticket]) -> Result<Vec<Claimed>> {
         let claim = async {
-            let mut tx = self.system.system_relaxed().await?;
-            let claimed = queries::claim(&mut tx, owner, tickets).await?;
-            tx.commit().await?;
+            let mut connection = self.ledger.take().await?;
+            let claimed = queries::claim(&mut connection, owner, tickets).await?;
+            self.ledger.keep(connection);
             Ok(claimed)
         };
         self.system.within(PATIENCE, claim).await

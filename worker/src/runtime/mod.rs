@@ -29,7 +29,7 @@ use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::ext::parallelize::ParallelizeExt;
 use futures::FutureExt;
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{Durability, SystemDb};
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
@@ -115,12 +115,13 @@ impl Runtime {
                 in_flight: in_flight.clone(),
                 lease: lease.clone(),
                 system: system.clone(),
+                ledger: system.dedicated(Durability::Relaxed),
                 dispatcher: dispatcher.clone(),
                 claims,
             };
             let blocking = redis::connect_blocking(&redis_client, fetch::LONGEST_WAIT)?;
             fetchers.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
-            let backend = LedgerBackend::new(queue, claimed, completions.clone());
+            let backend = LedgerBackend::new(queue, claimed, slots.turns(), completions.clone());
             let service =
                 execute::JobService { queue, registry: registry.clone(), in_flight: in_flight.clone(), slots };
             let worker = WorkerBuilder::new(format!("{}-{queue}", lease.owner()).as_str())

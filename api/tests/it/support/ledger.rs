@@ -22,8 +22,8 @@ impl TestApp {
         queries::register(&mut tx, worker, &known, Duration::from_secs(15)).await.unwrap();
         let ticket =
             |id: &&str| Ticket { tenant, id: id.parse().unwrap(), queue: Queue::Default, priority: Priority::DEFAULT };
-        let mut tickets: Vec<_> = ids.iter().map(ticket).collect();
-        let claimed = queries::claim(&mut tx, worker, &mut tickets).await.unwrap();
+        let tickets: Vec<_> = ids.iter().map(ticket).collect();
+        let claimed = queries::claim(&mut tx, worker, &tickets).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(claimed.len(), ids.len());
         claimed

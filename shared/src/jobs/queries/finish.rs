@@ -1,4 +1,5 @@
 //! What became of an attempt. Every statement is fenced by owner and attempt: a stale worker's late result finds no row.
+//! Rows are looked up by key as in [`CLAIM`](super::CLAIM).
 
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
@@ -39,33 +40,34 @@ pub struct Finished {
     pub detail: Option<Box<RawValue>>,
 }
 
+/// Ends jobs that are still their owner's.
+pub const FINISH: &str = r#"with ended as (
+       delete from job_live l
+        using unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
+              u(tenant_id, id, attempt, owner, state, result, error, detail)
+        where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
+          and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
+       returning l.tenant_id, l.id, l.attempt, l.lease_owner, l.started_at, u.state, u.result, u.error, u.detail
+   )
+   insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at, result, error, detail)
+   select tenant_id, id, state::job_end, attempt, lease_owner, started_at, ledger_now(), result, error, detail
+     from ended"#;
+
 /// Ends jobs. Answers how many were accepted; the rest were no longer their owner's.
 pub async fn finish(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<u64> {
     batch.sort_unstable_by_key(|f| (f.tenant, f.id));
     let errors: Vec<Option<String>> = batch.iter().map(|f| error_json(f.error.as_ref())).collect();
-    let done = sqlx::query(
-        r#"with ended as (
-               delete from job_live l
-                using unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
-                      u(tenant_id, id, attempt, owner, state, result, error, detail)
-                where l.tenant_id = u.tenant_id and l.id = u.id
-                  and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-               returning l.tenant_id, l.id, l.attempt, l.lease_owner, l.started_at, u.state, u.result, u.error, u.detail
-           )
-           insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at, result, error, detail)
-           select tenant_id, id, state::job_end, attempt, lease_owner, started_at, ledger_now(), result, error, detail
-             from ended"#,
-    )
-    .bind(batch.iter().map(|f| f.tenant).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.id).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.attempt).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.owner).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.ending.as_str()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.result.as_deref().map(RawValue::get)).collect::<Vec<_>>())
-    .bind(errors)
-    .bind(batch.iter().map(|f| f.detail.as_deref().map(RawValue::get)).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
+    let done = sqlx::query(FINISH)
+        .bind(batch.iter().map(|f| f.tenant).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.id).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.attempt).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.owner).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.ending.as_str()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.result.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+        .bind(errors)
+        .bind(batch.iter().map(|f| f.detail.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+        .execute(conn)
+        .await?;
     Ok(done.rows_affected())
 }
 
@@ -108,9 +110,9 @@ pub async fn retry(conn: &mut PgConnection, batch: &mut [Retried]) -> Result<Vec
                   set running = false, lease_owner = null, later = true, run_at = ledger_now() + u.wait
                  from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::interval[], $6::text[], $7::text[])
                       u(tenant_id, id, attempt, owner, wait, error, detail)
-                where l.tenant_id = u.tenant_id and l.id = u.id
+                where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
                   and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-                  and not exists (select from job_cancels c where c.tenant_id = l.tenant_id and c.job_id = l.id)
+                  and not exists (select from job_cancels c where c.tenant_id = any (array[l.tenant_id]) and c.job_id = l.id)
                returning l.tenant_id, l.id, l.attempt, u.owner, l.started_at, u.error, u.detail
            )
            insert into job_attempts (tenant_id, id, attempt, ended, worker_id, started_at, finished_at, error, detail)
@@ -163,9 +165,9 @@ pub async fn snooze(conn: &mut PgConnection, batch: &mut [Snoozed]) -> Result<Ve
                   run_at = ledger_now() + u.wait
              from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::interval[])
                   u(tenant_id, id, attempt, owner, wait)
-            where l.tenant_id = u.tenant_id and l.id = u.id
+            where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
               and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-              and not exists (select from job_cancels c where c.tenant_id = l.tenant_id and c.job_id = l.id)
+              and not exists (select from job_cancels c where c.tenant_id = any (array[l.tenant_id]) and c.job_id = l.id)
            returning l.id"#,
     )
     .bind(batch.iter().map(|s| s.tenant).collect::<Vec<_>>())

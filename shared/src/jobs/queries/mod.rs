@@ -14,7 +14,7 @@ mod workers;
 
 pub use claim::{CLAIM, Claimed, LEASE_GONE, claim, release};
 pub use control::{CancelResult, cancel, list_cancels, list_pauses, pause, resume, retry_now};
-pub use finish::{Ending, Finished, Retried, Snoozed, finish, retry, snooze};
+pub use finish::{Ending, FINISH, Finished, Retried, Snoozed, finish, retry, snooze};
 pub use intake::{enqueue, enqueue_free, hold_key, hold_keys, insert, insert_unique};
 pub use lanes::{DueJob, LIST_DUE, LIST_LANE, list_due, list_lane, list_lanes};
 pub use read::{Attempt, Filter, JobRow, StateRow, find, get, list, list_attempts, list_states};
