@@ -59,7 +59,10 @@ impl Intake {
             tasks::detach(writer.run(submissions));
             submit
         };
-        Self { plain: writer(Means::Plain(system.dedicated(Durability::Durable))), careful: writer(Means::Careful) }
+        Self {
+            plain: writer(Means::Plain(Box::new(system.dedicated(Durability::Durable)))),
+            careful: writer(Means::Careful),
+        }
     }
 
     /// Stores a job and, with it, the answer for its idempotency key. Returns after the commit.
@@ -90,7 +93,7 @@ struct Writer {
 /// How a writer stores a batch.
 enum Means {
     /// One statement, which is a transaction by itself.
-    Plain(Dedicated),
+    Plain(Box<Dedicated>),
     /// Keys first, then the jobs that got theirs, in one transaction.
     Careful,
 }
