@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millwork_shared::infra::disk::Volume;
 use millwork_shared::infra::health::Probes;
+use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::{db, redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
@@ -70,7 +71,9 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
         }
     }
     tasks::join(&mut duties, admission.clone().admit_due());
-    tasks::join(&mut duties, admission.clone().rescan());
+    if !sabotage::is_on(Sabotage::NoRepair) {
+        tasks::join(&mut duties, admission.clone().rescan());
+    }
     tasks::join(&mut duties, count::count_queues(system.clone()));
     tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission));
     tasks::join(&mut duties, fire::fire_due(system.clone(), dispatcher.clone()));

@@ -26,13 +26,13 @@ mod ledger;
 mod load;
 mod measures;
 mod memory;
-mod psql;
-mod redis;
+pub(crate) mod psql;
+pub(crate) mod redis;
 mod report;
 mod sink;
 mod site;
-mod statistics;
-mod tenant;
+pub(crate) mod statistics;
+pub(crate) mod tenant;
 
 /// Of everything, a first release build on a slow machine included.
 const LIMIT: Duration = Duration::from_secs(90 * 60);

@@ -28,7 +28,7 @@ pub fn add(psql: &mut Psql, count: usize) -> Result<Vec<String>> {
          )
          insert into api_keys (id, tenant_id, created_by, name, prefix, secret_hash, permissions)
          select gen_random_uuid(), tenant, person, 'bench', prefix, hash,
-                '{{jobs:submit,jobs:read,events:publish,events:read,webhooks:read,webhooks:write}}'
+                '{{jobs:submit,jobs:read,jobs:cancel,events:publish,events:read,webhooks:read,webhooks:write}}'
            from k;",
         values.join(", ")
     ))?;

@@ -18,6 +18,9 @@ pub const REDIS_SERVER: &str = "MILLWORK_REDIS_SERVER";
 /// The load generator's program, instead of searching.
 pub const WRK: &str = "MILLWORK_WRK";
 
+/// libfaketime for programs with threads, instead of searching.
+pub const FAKETIME_LIBRARY: &str = "MILLWORK_FAKETIME";
+
 pub const PG_OLDEST: u32 = 15;
 pub const REDIS_OLDEST: u32 = 7;
 
@@ -146,6 +149,16 @@ pub fn wrk() -> Result<Option<PathBuf>> {
         return Ok(Some(path));
     }
     Ok(on_path().into_iter().map(|folder| folder.join("wrk")).find(|path| path.is_file()))
+}
+
+/// libfaketime in its form for programs with threads.
+pub fn faketime() -> Option<PathBuf> {
+    if let Some(path) = env::var_os(FAKETIME_LIBRARY) {
+        return Some(PathBuf::from(path));
+    }
+    let folders = ["/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"];
+    let files = folders.iter().flat_map(|pattern| expand(pattern)).map(|folder| folder.join("libfaketimeMT.so.1"));
+    files.into_iter().find(|path| path.is_file())
 }
 
 fn major(version: &str) -> u32 {

@@ -18,6 +18,8 @@ pub mod ids;
 pub mod metrics;
 /// Redis by one multiplexed connection that reconnects by itself.
 pub mod redis;
+/// Faults built in on purpose, in debug builds alone.
+pub mod sabotage;
 /// SIGTERM and SIGINT as a token.
 pub mod shutdown;
 /// Tasks that keep their span and whose panics are seen.

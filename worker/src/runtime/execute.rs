@@ -21,6 +21,7 @@ use super::backend::Turn;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
+use super::journal;
 use super::report::Reports;
 use super::run::Run;
 use super::slots::Slots;
@@ -68,7 +69,10 @@ impl Service<Task<Turn>> for JobService {
 impl JobService {
     async fn run(self, claimed: Claimed) -> Option<Completion> {
         match self.in_flight.start(&claimed) {
-            Some(cancelled) => self.attempt(claimed, cancelled).await,
+            Some(cancelled) => {
+                journal::started(&claimed);
+                self.attempt(claimed, cancelled).await
+            }
             None => {
                 self.slots.free(claimed.tenant);
                 None
@@ -86,7 +90,9 @@ impl JobService {
         drop(running);
         self.slots.free(claimed.tenant);
         let report = run.close_journal().await;
-        if !self.in_flight.leave(&claimed) {
+        let wanted = self.in_flight.leave(&claimed);
+        journal::ended(&claimed, &outcome, wanted);
+        if !wanted {
             return None;
         }
         figures.ran(run.waited, took);

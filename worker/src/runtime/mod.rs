@@ -13,6 +13,7 @@ mod execute;
 mod fetch;
 mod handlers;
 mod in_flight;
+mod journal;
 mod lease;
 mod report;
 mod run;

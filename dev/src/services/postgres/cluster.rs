@@ -129,6 +129,21 @@ impl Cluster {
         self.owner.own(&path)
     }
 
+    /// Copies the data folder as it is now and answers where the copy is.
+    pub fn copy_data(&self) -> Result<PathBuf> {
+        let copy = self.home.join("data.copy");
+        let mut cp = Command::new("cp");
+        cp.args(["-a", "--"]).arg(&self.data).arg(&copy);
+        command::capture(cp, "", CREATE_LIMIT).context("cannot copy PostgreSQL's data folder")?;
+        Ok(copy)
+    }
+
+    /// Puts a copy in the place of the data folder.
+    pub fn replace_data(&self, copy: &Path) -> Result<()> {
+        fs::remove_dir_all(&self.data).with_context(|| format!("cannot remove {}", self.data.display()))?;
+        fs::rename(copy, &self.data).with_context(|| format!("cannot move {}", copy.display()))
+    }
+
     pub fn log(&self) -> PathBuf {
         self.home.join("postgres.log")
     }

@@ -87,6 +87,23 @@ impl Postgres {
         self.server.take().map_or(Ok(()), |mut server| kill_all(&mut server))
     }
 
+    /// The power fails: everything stops at one instant, and the next start finds the data as it was then.
+    pub fn power_cut(&mut self) -> Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        server.send(Signal::Stop)?;
+        for child in processes::children_of(server.pid()) {
+            sys::send(child, Signal::Stop).with_context(|| format!("cannot stop PostgreSQL's process {child}"))?;
+        }
+        let copied = self.cluster.copy_data();
+        kill_all(&mut server)?;
+        copied.and_then(|copy| self.cluster.replace_data(&copy))
+    }
+
+    /// Whether it is down, by itself or by a call.
+    pub fn has_ended(&mut self) -> bool {
+        self.server.as_mut().is_none_or(|server| server.exited().is_some())
+    }
+
     /// `postgres://millwork:…@127.0.0.1:port/millwork`, the same across restarts.
     pub fn url(&self) -> String {
         self.url_of("millwork", "millwork")

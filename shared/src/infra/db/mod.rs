@@ -35,6 +35,9 @@ const BEGIN_TIMEOUT: Duration = Duration::from_secs(6);
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: &str = "10s";
+/// The server ends a transaction whose client says nothing for so long. A machine that vanished would keep its locks for as
+/// long as TCP takes to notice, two hours by default, and whoever takes back its jobs would wait for them in vain.
+const NO_SILENCE: &str = "; set local idle_in_transaction_session_timeout = '10s'";
 
 /// What is turned off to keep the planner to nested loops over indexes: on fresh tables its first choice can be a scan
 /// of every live row.
@@ -150,6 +153,7 @@ fn by_index() -> String {
 /// of the server the others in the pool are dead too.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction> {
     let _waiting = super::metrics::waiting();
+    let begin = begin + NO_SILENCE;
     let started = async {
         match Transaction::begin(pool, &begin).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
