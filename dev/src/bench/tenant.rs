@@ -35,6 +35,12 @@ pub fn add(psql: &mut Psql, count: usize) -> Result<Vec<String>> {
     Ok(keys.into_iter().map(|key| key.text).collect())
 }
 
+/// An SQL expression for the id of the tenant that `key` belongs to.
+pub fn of(key: &str) -> String {
+    let prefix = key.split('_').nth(2).unwrap_or_default();
+    format!("select tenant_id from api_keys where prefix = '{prefix}'")
+}
+
 /// `mw_<env>_<prefix>_<secret>`, of which the database keeps the prefix and the SHA-256 of the whole.
 struct Key {
     text: String,

@@ -17,7 +17,8 @@ use super::processes;
 
 /// Sane for tests and for measuring: durable, and with room for many clients.
 ///
-/// No Unix socket: TCP serves every client, and a socket's path has a limit of 107 bytes that a deep folder exceeds.
+/// No Unix socket: TCP serves every client, and a socket's path has a limit of 107 bytes that a deep folder exceeds. DROP
+/// DATABASE waits for every client that has not said its password yet, such as one that a test left behind: not for long.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -28,6 +29,7 @@ synchronous_commit = on
 full_page_writes = on
 min_wal_size = '256MB'
 max_wal_size = '2GB'
+authentication_timeout = '5s'
 autovacuum_naptime = '5s'
 timezone = 'UTC'
 log_timezone = 'UTC'

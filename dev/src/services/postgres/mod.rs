@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -107,6 +107,16 @@ impl Postgres {
     /// `postgres://millwork:…@127.0.0.1:port/millwork`, the same across restarts.
     pub fn url(&self) -> String {
         self.url_of("millwork", "millwork")
+    }
+
+    /// The same for another of the role's databases.
+    pub fn url_to(&self, database: &str) -> String {
+        self.url_of("millwork", database)
+    }
+
+    /// What the server writes down.
+    pub fn log(&self) -> PathBuf {
+        self.cluster.log()
     }
 
     /// The same server as its superuser, for looking into it; the product itself must do without.
