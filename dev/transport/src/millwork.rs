@@ -57,7 +57,7 @@ impl Queue for Dispatched {
             priority: Priority::DEFAULT,
         };
         let tickets: Vec<Ticket> = numbers.map(ticket).collect();
-        self.dispatcher.offer_now(&tickets).await.map_err(|error| anyhow!("{error}"))
+        self.dispatcher.offer_now(&tickets).await.map(drop).map_err(|error| anyhow!("{error}"))
     }
 
     fn work(&self, started: mpsc::UnboundedSender<Start>) -> JoinHandle<Option<()>> {
