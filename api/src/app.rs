@@ -9,6 +9,7 @@ use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::Db;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::followers::Followers;
 
 use poem::Request;
 
@@ -36,6 +37,8 @@ pub struct State {
     pub tokens: TokenCache,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
+    /// Tells the ends of jobs to those who wait for them.
+    pub followers: Followers,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
     pub signing: Signing,
@@ -61,6 +64,7 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
+        let followers = Followers::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         Self(Arc::new(State {
@@ -68,6 +72,7 @@ impl App {
             redis,
             dispatcher,
             intake,
+            followers,
             watch,
             tokens: TokenCache::new(clock.clone()),
             signing: Signing::default(),

@@ -6,12 +6,15 @@ use millwork_shared::infra::health::Probes;
 use millwork_shared::infra::{db, redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// From the ledger to Redis.
 pub mod admit;
 /// Flags and environment.
 pub mod config;
+/// Tells the ends of jobs to those who wait for them.
+pub mod follow;
 /// `/health/*`.
 mod health;
 /// One scheduler of several leads.
@@ -59,7 +62,9 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
     }
     tasks::join(&mut duties, admission.clone().admit_due());
     tasks::join(&mut duties, admission.clone().rescan());
-    tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission));
+    let ended = Arc::new(Notify::new());
+    tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission, ended.clone()));
+    tasks::join(&mut duties, follow::tell(system.clone(), dispatcher.clone(), ended));
     tasks::join(&mut duties, schedule::run(system, dispatcher));
     tokio::select! {
         () = term.cancelled() => {}

@@ -1,6 +1,8 @@
 //! Work that is done later.
 
 mod careful;
+/// Storing jobs that belong together.
+mod chains;
 /// Figures of the queues.
 pub mod figures;
 /// Storing jobs, many requests' at once.
@@ -52,6 +54,7 @@ impl JobsApi {
     /// Submit a job
     ///
     /// 202 means that the job is committed to disk: whatever breaks from now on, it runs. It may run twice after a crash.
+    /// A job may wait for others: see `after`.
     #[oai(path = "/jobs", method = "post", operation_id = "jobs.submit")]
     async fn submit(
         &self,
@@ -63,7 +66,10 @@ impl JobsApi {
     ) -> Result<Accepted<Job>> {
         caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
-        let job = submit::one(&raw, &submitter(&caller, &app, &info.cause()))?;
+        let (job, wait) = submit::one(&raw, &submitter(&caller, &app, &info.cause()))?;
+        if let Some(wait) = wait {
+            return chains::submit(&app, &caller, key, body::hash(&raw), job, wait).await;
+        }
         let answer = Accepted::at(&Job::from(&job), app.url(&format!("/api/v1/jobs/{}", job.id)))?;
 
         let body_hash = body::hash(&raw);
@@ -89,7 +95,7 @@ impl JobsApi {
 
     /// Submit many jobs, all or none
     ///
-    /// Faults name the index of the job they are in.
+    /// Faults name the index of the job they are in. Items may wait for items before them, by their `ref`.
     #[oai(path = "/jobs/batch", method = "post", operation_id = "jobs.submit_batch")]
     async fn submit_batch(
         &self,
@@ -101,17 +107,8 @@ impl JobsApi {
     ) -> Result<Accepted<Vec<Job>>> {
         caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
-        let jobs = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
-        let mut work = match key.begin(&app, &caller, body::hash(&raw)).await? {
-            Begun::Replay(answer) => return Ok(answer.into()),
-            Begun::Work(work) => work,
-        };
-        if let Some((n, holder)) = queries::enqueue_free(&mut work, &jobs).await? {
-            return Err(not_unique(Some(n), holder));
-        }
-        let answer = work.finish(Accepted::new(&jobs.iter().map(Job::from).collect())?).await?;
-        app.dispatcher.offer(&jobs);
-        Ok(answer)
+        let (jobs, waits) = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
+        chains::submit_batch(&app, &caller, key, body::hash(&raw), jobs, waits).await
     }
 
     /// List jobs, newest first
@@ -255,7 +252,8 @@ impl JobsApi {
 
     /// Cancel a job
     ///
-    /// A job that waits ends at once. One that runs is told within a second; it ends as `cancelled` when it stops.
+    /// A job that waits ends at once. One that runs is told within a second; it ends as `cancelled` when it stops. Jobs
+    /// that wait for it go by their `on_predecessor_failure`.
     #[oai(path = "/jobs/:id/cancel", method = "post", operation_id = "jobs.cancel")]
     async fn cancel(
         &self,
@@ -273,7 +271,9 @@ impl JobsApi {
             CancelResult::Cancelled => State::Cancelled,
             CancelResult::Requested => State::Running,
         };
-        work.finish(Accepted::new(&Cancellation { id: id.0, state: state.as_str().to_owned() })?).await
+        let answer = work.finish(Accepted::new(&Cancellation { id: id.0, state: state.as_str().to_owned() })?).await?;
+        app.followers.tell_soon();
+        Ok(answer)
     }
 
     /// Run a job again

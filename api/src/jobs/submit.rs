@@ -1,10 +1,12 @@
 //! From a request to a job that can be stored.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{JobId, TenantId};
+use millwork_shared::jobs::chains::{MOST_PREDECESSORS, OnFailure, Wait};
 use millwork_shared::jobs::kinds::Echo;
 use millwork_shared::jobs::{Cause, Due, Job, NewJob, Priority, Queue, Unique, kinds};
 use poem_openapi::types::Type;
@@ -33,37 +35,58 @@ const MOST: usize = 1_000;
 /// Faults told at once at most.
 const MOST_FAULTS: usize = 50;
 
-/// The job that a body asks for.
+/// The job that a body asks for, and the jobs that it is to run after.
 ///
 /// # Errors
 /// 400 when it is not JSON, 422 with every fault at once.
-pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<NewJob> {
-    match serde_json::from_slice(raw).ok().and_then(|request| job(request, by)) {
+pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<(NewJob, Option<Wait>)> {
+    match serde_json::from_slice(raw).ok().and_then(|request| job(request, by, None)) {
         Some(job) => Ok(job),
-        None => Err(refusal::<JobRequest>(raw, by, |body| vec![(String::new(), body)])),
+        None => Err(refusal::<JobRequest>(raw, by, None, |body| vec![(String::new(), body)])),
     }
 }
 
-/// The jobs that a body of many asks for.
+/// The jobs that a body of many asks for, and which of them are to run after others.
 ///
 /// # Errors
 /// As [`one`].
-pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<Vec<NewJob>> {
+pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<(Vec<NewJob>, Vec<Wait>)> {
     let request: Option<BatchRequest> = serde_json::from_slice(raw).ok();
     let request = request.filter(|r| (1..=MOST).contains(&r.jobs.len()));
-    match request.and_then(|r| r.jobs.into_iter().map(|request| job(request, by)).collect()) {
+    match request.and_then(|r| batch(r.jobs, by)) {
         Some(jobs) => Ok(jobs),
-        None => Err(refusal::<BatchRequest>(raw, by, |body| {
+        None => Err(refusal::<BatchRequest>(raw, by, Some(Names::default()), |body| {
             let jobs = body["jobs"].as_array().into_iter().flatten().take(MOST).enumerate();
             jobs.map(|(n, job)| (format!("/jobs/{n}"), job)).collect()
         })),
     }
 }
 
-/// Everything that is wrong with a body: what its schema says, and what only we know, of all that can be read.
+/// The names that the items of a batch so far have given themselves.
+type Names = HashMap<String, JobId>;
+
+/// None when something is wrong with one of them.
+fn batch(requests: Vec<JobRequest>, by: &Submitter<'_>) -> Option<(Vec<NewJob>, Vec<Wait>)> {
+    let (mut jobs, mut waits, mut names) = (Vec::with_capacity(requests.len()), Vec::new(), Names::new());
+    for mut request in requests {
+        let name = request.reference.take();
+        if name.as_ref().is_some_and(|name| !is_free(name, &names)) {
+            return None;
+        }
+        let (job, wait) = job(request, by, Some(&names))?;
+        names.extend(name.map(|name| (name, job.id)));
+        jobs.push(job);
+        waits.extend(wait);
+    }
+    Some((jobs, waits))
+}
+
+/// Everything that is wrong with a body: what its schema says, and what only we know, of all that can be read. `names` is
+/// for a batch.
 fn refusal<T: Type + DeserializeOwned + 'static>(
     raw: &[u8],
     by: &Submitter<'_>,
+    mut names: Option<Names>,
     jobs: fn(&Value) -> Vec<(String, &Value)>,
 ) -> ApiError {
     let told = body::value(raw).and_then(|value| Ok((body::faults_of::<T>(&value)?, value)));
@@ -76,7 +99,11 @@ fn refusal<T: Type + DeserializeOwned + 'static>(
             break;
         }
         let Some(request) = readable(&base, job, &faults) else { continue };
-        let more = self::faults(&request, by.now, by.nets, &base);
+        let mut more = self::faults(&request, by.now, by.nets, &base);
+        more.extend(chain_faults(&request, &base, names.as_ref()));
+        if let (Some(names), Some(name)) = (&mut names, request.reference) {
+            names.insert(name, JobId::generate());
+        }
         let news: Vec<_> = more.into_iter().filter(|more| !faults.iter().any(|known| covers(known, more))).collect();
         faults.extend(news);
     }
@@ -107,21 +134,26 @@ fn covers(known: &Fault, other: &Fault) -> bool {
     other.pointer.strip_prefix(&known.pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The job that `request` asks for. None when something is wrong with it.
-fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
+/// The job that `request` asks for, and its wait for others. None when something is wrong with it.
+fn job(request: JobRequest, by: &Submitter<'_>, names: Option<&Names>) -> Option<(NewJob, Option<Wait>)> {
     let Submitter { tenant, now, cause, nets } = *by;
     let kind = kinds::find(&request.kind)?;
-    if !faults(&request, now, nets, "").is_empty() {
+    if !faults(&request, now, nets, "").is_empty() || !chain_faults(&request, "", names).is_empty() {
         return None;
     }
+    let id = JobId::generate();
+    let after = request.after.iter().flatten().map(|name| predecessor(name, names));
+    let after: Vec<JobId> = after.collect::<Option<_>>()?;
+    let on_failure = request.on_predecessor_failure.map(OnFailure::from).unwrap_or_default();
+    let wait = (!after.is_empty()).then_some(Wait { job: id, after, on_failure });
     let due = match (request.run_at, request.delay_s) {
         (Some(at), _) if at.0 > now => Due::At(at.0),
         (_, Some(delay_s)) if delay_s > 0 => Due::In(Duration::from_secs(delay_s.into())),
         _ => Due::Now,
     };
     let hold = request.unique_for_s.map(|s| Duration::from_secs(s.into()));
-    Some(NewJob {
-        id: JobId::generate(),
+    let job = NewJob {
+        id,
         tenant,
         queue: request.queue.map_or(kind.queue, Queue::from),
         kind: request.kind,
@@ -134,7 +166,63 @@ fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
         tags: request.tags.unwrap_or_default(),
         request_id: cause.request_id.clone(),
         traceparent: cause.traceparent.clone(),
-    })
+    };
+    Some((job, wait))
+}
+
+/// What `name` in `after` means: an id, or the name of an item of the same batch.
+fn predecessor(name: &str, names: Option<&Names>) -> Option<JobId> {
+    name.parse().ok().or_else(|| names?.get(name).copied())
+}
+
+/// Whether an item may take `name`: one that is no id, and nobody's.
+fn is_free(name: &str, names: &Names) -> bool {
+    is_name(name) && !names.contains_key(name)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count())
+        && !name.chars().any(char::is_control)
+        && name.parse::<JobId>().is_err()
+}
+
+/// What is wrong with the place of a job in a chain. `names` are those that it may wait for, in a batch.
+fn chain_faults(request: &JobRequest, base: &str, names: Option<&Names>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault =
+        |field: &str, code, detail: String| faults.push(Fault::new(format!("{base}/{field}"), code, detail));
+    match (&request.reference, names) {
+        (Some(_), None) => fault("ref", "batch_only", "`ref` names an item of a batch for the items after it".into()),
+        (Some(name), Some(_)) if !is_name(name) => {
+            fault("ref", "invalid", "a `ref` has 1 to 64 characters, none of them control, and is not an id".into());
+        }
+        (Some(name), Some(names)) if names.contains_key(name) => {
+            fault("ref", "duplicate", format!("`{name}` is the `ref` of an item before this one"));
+        }
+        _ => {}
+    }
+    let after = request.after.as_deref().unwrap_or_default();
+    if after.len() > MOST_PREDECESSORS {
+        fault("after", "too_many", format!("at most {MOST_PREDECESSORS} jobs"));
+    }
+    if after.is_empty() && request.on_predecessor_failure.is_some() {
+        let detail = "`on_predecessor_failure` is about the jobs in `after`";
+        fault("on_predecessor_failure", "needs_after", detail.into());
+    }
+    let mut seen = HashSet::new();
+    for (n, name) in after.iter().enumerate().take(MOST_PREDECESSORS) {
+        let field = format!("after/{n}");
+        match (predecessor(name, names), names) {
+            (Some(id), _) if !seen.insert(id) => fault(&field, "duplicate", "each job once".into()),
+            (Some(_), _) => {}
+            (None, None) => fault(&field, "invalid", format!("`{}` is not the id of a job", short(name))),
+            (None, Some(_)) => {
+                let detail = format!("`{}` is neither an id nor the `ref` of an item before this one", short(name));
+                fault(&field, "unknown", detail);
+            }
+        }
+    }
+    faults
 }
 
 fn faults(request: &JobRequest, now: DateTime<Utc>, nets: &AllowedNets, base: &str) -> Vec<Fault> {

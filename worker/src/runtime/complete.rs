@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
+use millwork_shared::jobs::followers::Followers;
 use millwork_shared::jobs::queries::{self, Ending, Finished, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
 use millwork_shared::jobs::{JobError, Outcome, Queue};
@@ -43,6 +44,7 @@ pub struct Completion {
 pub struct Completer {
     system: SystemDb,
     in_flight: Arc<InFlight>,
+    followers: Followers,
     stats: Stats,
 }
 
@@ -55,9 +57,9 @@ struct Rows {
 }
 
 impl Completer {
-    pub fn new(system: SystemDb, in_flight: Arc<InFlight>) -> Self {
+    pub fn new(system: SystemDb, in_flight: Arc<InFlight>, followers: Followers) -> Self {
         let stats = Stats::start(system.clone());
-        Self { system, in_flight, stats }
+        Self { system, in_flight, followers, stats }
     }
 
     /// Runs until every sender is gone and everything is stored.
@@ -111,6 +113,7 @@ impl Completer {
     }
 
     async fn store(&self, rows: &mut Rows) -> Result<()> {
+        let mut to_tell = false;
         let store = async {
             let mut tx = self.system.system_by_index().await?;
             if !rows.retried.is_empty() {
@@ -127,15 +130,20 @@ impl Completer {
                 rows.snoozed.retain(|s| accepted.contains(&s.id));
             }
             if !rows.finished.is_empty() {
-                let accepted = queries::finish(&mut tx, &mut rows.finished).await?;
-                let refused = rows.finished.len() as u64 - accepted;
+                let ends = queries::end(&mut tx, &mut rows.finished).await?;
+                let refused = rows.finished.len() as i64 - ends.accepted;
                 if refused > 0 {
                     tracing::warn!(refused, "late results refused: the lease was gone");
                 }
+                to_tell = ends.to_tell > 0;
             }
             tx.commit().await
         };
-        self.system.within(PATIENCE, store).await
+        self.system.within(PATIENCE, store).await?;
+        if to_tell {
+            self.followers.tell_soon();
+        }
+        Ok(())
     }
 }
 

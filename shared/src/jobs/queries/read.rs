@@ -22,6 +22,9 @@ pub struct JobRow {
     pub tags: Option<Vec<String>>,
     pub schedule_id: Option<uuid::Uuid>,
     pub request_id: Option<String>,
+    /// The jobs that it was to run after.
+    pub after: Option<Vec<JobId>>,
+    pub on_predecessor_failure: Option<String>,
     pub attempt: i16,
     /// Null once the job has ended.
     running: Option<bool>,
@@ -42,7 +45,8 @@ impl JobRow {
 /// Selects [`JobRow`] from `jobs j`; what follows narrows it.
 const SELECT: &str = r#"
     select j.id, j.kind, j.queue, j.priority, j.payload, coalesce(l.max_attempts, j.max_attempts) as max_attempts,
-           coalesce(l.run_at, j.run_at) as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           k.after, k.on_predecessor_failure,
            coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
            coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended,
            case when l.running then l.started_at else o.started_at end as started_at, o.finished_at, o.result,
@@ -52,6 +56,7 @@ const SELECT: &str = r#"
       from jobs j
       left join job_live l on l.tenant_id = j.tenant_id and l.id = j.id
       left join job_outcomes o on o.tenant_id = j.tenant_id and o.id = j.id
+      left join job_links k on k.tenant_id = j.tenant_id and k.id = j.id
      where j.tenant_id = "#;
 
 /// The job of that id.
