@@ -181,9 +181,7 @@ fn is_free(name: &str, names: &Names) -> bool {
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.chars().count())
-        && !name.chars().any(char::is_control)
-        && name.parse::<JobId>().is_err()
+    (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control) && name.parse::<JobId>().is_err()
 }
 
 /// What is wrong with the place of a job in a chain. `names` are those that it may wait for, in a batch.

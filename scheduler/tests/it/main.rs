@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod admission;
+mod follow;
 mod lost_workers;
 
 use std::sync::Arc;

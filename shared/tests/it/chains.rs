@@ -313,10 +313,8 @@ async fn an_unknown_predecessor_is_told_by_its_place_and_nothing_is_stored() {
 async fn what_was_done_to_a_waiting_job_by_hand_stands() {
     let ledger = Ledger::create().await;
     let [one, other] = two(&ledger).await;
-    let [stopped, forced] = [
-        ledger.store_after(&[one.id], OnFailure::Run).await,
-        ledger.store_after(&[other.id], OnFailure::Cancel).await,
-    ];
+    let [stopped, forced] =
+        [ledger.store_after(&[one.id], OnFailure::Run).await, ledger.store_after(&[other.id], OnFailure::Cancel).await];
     ledger.cancel(&stopped).await;
     ledger.cancel(&forced).await;
     let mut tx = ledger.tenant().await;

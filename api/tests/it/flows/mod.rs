@@ -1,3 +1,4 @@
 //! From a request to its side effect: API, worker and scheduler over one database.
 
+mod chains;
 mod jobs;

@@ -1,6 +1,8 @@
 //! The routes of jobs.
 
 mod batch;
+/// Jobs that wait for others.
+mod chains;
 /// Getting, cancelling, running again.
 mod control;
 mod list;

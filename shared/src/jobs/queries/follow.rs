@@ -34,7 +34,8 @@ pub async fn follow(tx: &mut TenantTx, waits: &[Wait]) -> Result<Result<Followed
     for (n, wait) in waits.iter().enumerate() {
         let is_known = |id| live.contains(id) || ended.contains_key(id);
         unknown.extend(wait.after.iter().enumerate().filter(|(_, id)| !is_known(id)).map(|(m, _)| (n, m)));
-        let failed = wait.after.iter().find_map(|id| ended.get(id).filter(|e| **e != Ending::Succeeded).map(|e| (id, e)));
+        let failed =
+            wait.after.iter().find_map(|id| ended.get(id).filter(|e| **e != Ending::Succeeded).map(|e| (id, e)));
         let pending: Vec<JobId> = wait.after.iter().copied().filter(|id| live.contains(id)).collect();
         match failed {
             Some((id, ending)) if wait.on_failure == OnFailure::Cancel => {

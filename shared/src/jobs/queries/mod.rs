@@ -16,7 +16,7 @@ mod workers;
 
 pub use claim::{CLAIM, Claimed, LEASE_GONE, claim, release};
 pub use control::{CancelResult, cancel, list_cancels, list_pauses, pause, resume, retry_now};
-pub use finish::{Ends, Ending, Finished, Retried, Snoozed, end, finish, retry, snooze};
+pub use finish::{Ending, Ends, Finished, Retried, Snoozed, end, finish, retry, snooze};
 pub use follow::{Followed, Unknown, follow};
 pub use intake::{enqueue, enqueue_free, hold_key, hold_keys, insert, insert_unique};
 pub use lanes::{DueJob, LIST_DUE, LIST_LANE, list_due, list_lane, list_lanes};

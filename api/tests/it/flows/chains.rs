@@ -1,0 +1,76 @@
+//! Jobs that run after others.
+
+use millwork_shared::testing::HttpReceiver;
+use millwork_shared::testing::receiver::Reply as Answer;
+use serde_json::{Value, json};
+
+use crate::support::{Options, TestApp};
+
+async fn start() -> TestApp {
+    TestApp::start_with(Options { nets: "127.0.0.0/8".parse().unwrap(), ..Options::default() }).await
+}
+
+fn call(url: String, members: Value) -> Value {
+    let mut job = json!({ "kind": "http.request", "payload": { "url": url, "method": "POST" } });
+    job.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    job
+}
+
+#[tokio::test]
+async fn a_chain_runs_in_its_order_without_waiting_for_the_scheduler() {
+    let app = start().await;
+    let owner = app.quiet_tenant("acme").await.owner;
+    let receiver = HttpReceiver::start().await;
+    let step =
+        |name: &str, after: &[&str]| call(receiver.url(&format!("/{name}")), json!({ "ref": name, "after": after }));
+    let jobs = json!({ "jobs": [step("a", &[]), step("b", &["a"]), step("c", &["b"]), step("d", &["a", "c"])] });
+    let reply = owner.post("/jobs/batch", jobs).await.expect(202);
+    let _worker = app.worker(); // nobody else would offer them, but the look every ten seconds that is not running
+    owner.until(reply["data"][3]["id"].as_str().unwrap(), "succeeded").await;
+    let paths: Vec<_> = receiver.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/a", "/b", "/c", "/d"]);
+}
+
+#[tokio::test]
+async fn a_failure_stops_the_chain_and_what_runs_anyway_does() {
+    let app = start().await;
+    let owner = app.quiet_tenant("acme").await.owner;
+    let receiver = HttpReceiver::answering([Answer::from(400), 200.into()]).await;
+    let _worker = app.worker();
+    let jobs = json!({ "jobs": [
+        call(receiver.url("/broken"), json!({ "ref": "a", "delay_s": 1 })),
+        call(receiver.url("/never"), json!({ "ref": "b", "after": ["a"] })),
+        call(receiver.url("/anyway"), json!({ "after": ["b"], "on_predecessor_failure": "run" })),
+    ]});
+    let reply = owner.post("/jobs/batch", jobs).await.expect(202);
+    let _scheduler = app.scheduler();
+    let id = |n: usize| reply["data"][n]["id"].as_str().unwrap().to_owned();
+    owner.until(&id(2), "succeeded").await;
+    assert_eq!(owner.job(&id(0)).await["state"], "failed");
+    let stopped = owner.job(&id(1)).await;
+    assert_eq!(
+        (&stopped["state"], &stopped["last_error"]["code"]),
+        (&json!("cancelled"), &json!("predecessor_failed"))
+    );
+    let paths: Vec<_> = receiver.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, ["/broken", "/anyway"]);
+}
+
+#[tokio::test]
+async fn a_cancellation_by_the_api_goes_down_the_chain_by_itself() {
+    let app = start().await;
+    let owner = app.quiet_tenant("acme").await.owner;
+    let echo = |members: Value| {
+        let mut job = json!({ "kind": "echo", "payload": 1 });
+        job.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        job
+    };
+    let jobs = json!({ "jobs": [
+        echo(json!({ "ref": "a" })), echo(json!({ "ref": "b", "after": ["a"] })), echo(json!({ "after": ["b"] })),
+    ]});
+    let reply = owner.post("/jobs/batch", jobs).await.expect(202);
+    let id = |n: usize| reply["data"][n]["id"].as_str().unwrap().to_owned();
+    owner.post_empty(&format!("/jobs/{}/cancel", id(0))).await.expect(202);
+    owner.until(&id(1), "cancelled").await;
+    owner.until(&id(2), "cancelled").await;
+}
