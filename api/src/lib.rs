@@ -5,6 +5,8 @@ pub mod api_keys;
 mod app;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
+/// Jobs that are counted together.
+pub mod batches;
 /// Flags and environment.
 pub mod config;
 /// Events and their types.

@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{api_keys, auth, events, health, jobs, queues, webhooks, workers};
+use crate::{api_keys, auth, batches, events, health, jobs, queues, webhooks, workers};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -30,6 +30,7 @@ fn apis() -> impl OpenApi {
         auth::AuthApi,
         api_keys::ApiKeysApi,
         jobs::JobsApi,
+        batches::BatchesApi,
         queues::QueuesApi,
         workers::WorkersApi,
         events::EventsApi,

@@ -2,6 +2,8 @@
 
 /// Passwords, tokens, API keys: what proves who is calling.
 pub mod auth;
+/// Jobs that were submitted together, and what runs when all have ended.
+pub mod batches;
 /// What may be called from here: rules on addresses and URLs given by third parties.
 pub mod egress;
 /// E-mail: whom it may go to, what it may say, and the job that sends it.

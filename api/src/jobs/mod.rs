@@ -17,7 +17,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::ids::{BatchId, JobId};
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
@@ -95,7 +95,8 @@ impl JobsApi {
 
     /// Submit many jobs, all or none
     ///
-    /// Faults name the index of the job they are in. Items may wait for items before them, by their `ref`.
+    /// Faults name the index of the job they are in. Items may wait for items before them, by their `ref`. With `batch` they
+    /// are counted together: `Location` and each job's `batch_id` say where.
     #[oai(path = "/jobs/batch", method = "post", operation_id = "jobs.submit_batch")]
     async fn submit_batch(
         &self,
@@ -107,8 +108,8 @@ impl JobsApi {
     ) -> Result<Accepted<Vec<Job>>> {
         caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
-        let (jobs, waits) = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
-        chains::submit_batch(&app, &caller, key, body::hash(&raw), jobs, waits).await
+        let batch = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
+        chains::submit_batch(&app, &caller, key, body::hash(&raw), batch).await
     }
 
     /// List jobs, newest first
@@ -127,6 +128,8 @@ impl JobsApi {
         queue: Query<Option<QueueName>>,
         /// Only jobs with this tag
         tag: Query<Option<String>>,
+        /// Only jobs of this batch
+        batch_id: Query<Option<Uuid>>,
         /// Only jobs created at or after this moment
         from: Query<Option<Time>>,
         /// Only jobs created before this moment
@@ -143,6 +146,7 @@ impl JobsApi {
             kind: kind.0,
             queue: queue.0.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
             tag: tag.0,
+            batch: batch_id.0.map(BatchId),
             from: from.0.map(|time| time.0),
             to: to.0.map(|time| time.0),
             before: page.before().map(JobId),

@@ -13,7 +13,7 @@ use poem_openapi::types::Type;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::types::{BatchRequest, JobRequest, QueueName};
+use super::types::{BatchOptions, BatchRequest, JobRequest, QueueName};
 use crate::http::{ApiError, Fault, Result, body};
 
 /// Longest way ahead that a job may be due.
@@ -46,29 +46,63 @@ pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<(NewJob, Option<Wait>)> {
     }
 }
 
-/// The jobs that a body of many asks for, and which of them are to run after others.
+/// The jobs that a body of many asks for.
 ///
 /// # Errors
 /// As [`one`].
-pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<(Vec<NewJob>, Vec<Wait>)> {
+pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<Batch> {
     let request: Option<BatchRequest> = serde_json::from_slice(raw).ok();
     let request = request.filter(|r| (1..=MOST).contains(&r.jobs.len()));
-    match request.and_then(|r| batch(r.jobs, by)) {
-        Some(jobs) => Ok(jobs),
+    match request.and_then(|r| batch(r, by)) {
+        Some(batch) => Ok(batch),
         None => Err(refusal::<BatchRequest>(raw, by, Some(Names::default()), |body| {
             let jobs = body["jobs"].as_array().into_iter().flatten().take(MOST).enumerate();
-            jobs.map(|(n, job)| (format!("/jobs/{n}"), job)).collect()
+            let jobs = jobs.map(|(n, job)| (format!("/jobs/{n}"), job));
+            let last = body["batch"].get("on_complete").map(|job| (ON_COMPLETE.to_owned(), job));
+            jobs.chain(last).collect()
         })),
     }
+}
+
+/// Where in the body of a batch the job is that runs last.
+const ON_COMPLETE: &str = "/batch/on_complete";
+
+/// Jobs that are stored together.
+pub struct Batch {
+    pub jobs: Vec<NewJob>,
+    /// Of those that are to run after others.
+    pub waits: Vec<Wait>,
+    /// How they are counted together, if they are.
+    pub options: Option<Options>,
+}
+
+/// How jobs are counted together.
+pub struct Options {
+    pub name: Option<String>,
+    pub on_complete: Option<NewJob>,
 }
 
 /// The names that the items of a batch so far have given themselves.
 type Names = HashMap<String, JobId>;
 
 /// None when something is wrong with one of them.
-fn batch(requests: Vec<JobRequest>, by: &Submitter<'_>) -> Option<(Vec<NewJob>, Vec<Wait>)> {
-    let (mut jobs, mut waits, mut names) = (Vec::with_capacity(requests.len()), Vec::new(), Names::new());
-    for mut request in requests {
+fn batch(request: BatchRequest, by: &Submitter<'_>) -> Option<Batch> {
+    let options = match request.batch {
+        Some(BatchOptions { name, on_complete }) => Some(Options {
+            name: match name {
+                Some(name) if !is_title(&name.0) => return None,
+                name => name.map(|name| name.0),
+            },
+            on_complete: match on_complete {
+                Some(request) if !last_faults(&request).is_empty() => return None,
+                Some(request) => Some(job(request, by, None)?.0),
+                None => None,
+            },
+        }),
+        None => None,
+    };
+    let (mut jobs, mut waits, mut names) = (Vec::with_capacity(request.jobs.len()), Vec::new(), Names::new());
+    for mut request in request.jobs {
         let name = request.reference.take();
         if name.as_ref().is_some_and(|name| !is_free(name, &names)) {
             return None;
@@ -78,7 +112,21 @@ fn batch(requests: Vec<JobRequest>, by: &Submitter<'_>) -> Option<(Vec<NewJob>, 
         jobs.push(job);
         waits.extend(wait);
     }
-    Some((jobs, waits))
+    Some(Batch { jobs, waits, options })
+}
+
+/// Whether `name` is what the schema says of it.
+fn is_title(name: &str) -> bool {
+    (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// What is wrong with the place of a job that runs when a batch has finished.
+fn last_faults(request: &JobRequest) -> Vec<Fault> {
+    let fault = |field: &str, detail: &str| Fault::new(format!("{ON_COMPLETE}/{field}"), "forbidden", detail);
+    let after = request.after.as_ref().map(|_| fault("after", "it runs after all jobs of the batch"));
+    let name = request.reference.as_ref().map(|_| fault("ref", "no item can wait for it"));
+    let policy = request.on_predecessor_failure.map(|_| fault("on_predecessor_failure", "it runs however they end"));
+    after.into_iter().chain(name).chain(policy).collect()
 }
 
 /// Everything that is wrong with a body: what its schema says, and what only we know, of all that can be read. `names` is
@@ -100,7 +148,11 @@ fn refusal<T: Type + DeserializeOwned + 'static>(
         }
         let Some(request) = readable(&base, job, &faults) else { continue };
         let mut more = self::faults(&request, by.now, by.nets, &base);
-        more.extend(chain_faults(&request, &base, names.as_ref()));
+        if base == ON_COMPLETE {
+            more.extend(last_faults(&request));
+        } else {
+            more.extend(chain_faults(&request, &base, names.as_ref()));
+        }
         if let (Some(names), Some(name)) = (&mut names, request.reference) {
             names.insert(name, JobId::generate());
         }

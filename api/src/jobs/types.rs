@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
+use crate::http::types::Line;
 use crate::http::{ApiError, RawJson, Result, Time};
 
 /// A job to be done.
@@ -81,6 +82,20 @@ impl From<PolicyName> for OnFailure {
 pub struct BatchRequest {
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub jobs: Vec<JobRequest>,
+    /// Counts them together; see `GET /batches/{id}`
+    pub batch: Option<BatchOptions>,
+}
+
+/// How jobs are counted together.
+#[derive(Debug, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchOptions {
+    #[oai(validator(min_length = 1, max_length = 200))]
+    pub name: Option<Line>,
+    /// A job that runs once, when all have ended, however they did. In the strings of its payload, `{{batch.id}}`,
+    /// `{{batch.total}}`, `{{batch.succeeded}}`, `{{batch.failed}}` and `{{batch.cancelled}}` stand for the figures of then.
+    /// It has no `after`
+    pub on_complete: Option<JobRequest>,
 }
 
 /// A class of work.
@@ -167,6 +182,8 @@ pub struct Job {
     pub after: Vec<Uuid>,
     /// `cancel` or `run`; null when it waits for none
     pub on_predecessor_failure: Option<String>,
+    /// The batch that it is counted in
+    pub batch_id: Option<Uuid>,
 }
 
 impl From<JobRow> for Job {
@@ -193,6 +210,7 @@ impl From<JobRow> for Job {
             tags: row.tags.unwrap_or_default(),
             after: row.after.unwrap_or_default().into_iter().map(|id| id.0).collect(),
             on_predecessor_failure: row.on_predecessor_failure,
+            batch_id: row.batch_id.map(|id| id.0),
         }
     }
 }
@@ -229,6 +247,7 @@ impl From<&NewJob> for Job {
             tags: job.tags.clone(),
             after: Vec::new(),
             on_predecessor_failure: None,
+            batch_id: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod auth;
+mod batches;
 mod events;
 mod flows;
 mod health;

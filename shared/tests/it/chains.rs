@@ -35,12 +35,12 @@ impl Ledger {
     }
 
     /// Runs a job to its end.
-    async fn run_to(&self, job: &NewJob, ending: Ending) {
+    pub async fn run_to(&self, job: &NewJob, ending: Ending) {
         let claimed = self.claim(self.worker().await, std::slice::from_ref(job)).await.remove(0);
         assert_eq!(self.finish(&claimed, ending).await, 1);
     }
 
-    async fn tell_once(&self) -> Told {
+    pub async fn tell_once(&self) -> Told {
         let mut tx = self.system.system_relaxed().await.unwrap();
         let told = queries::tell_ends(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
@@ -48,7 +48,7 @@ impl Ledger {
     }
 
     /// Tells all ends: the jobs that are due by it.
-    async fn tell(&self) -> Vec<JobId> {
+    pub async fn tell(&self) -> Vec<JobId> {
         let mut due = Vec::new();
         loop {
             let told = self.tell_once().await;
@@ -59,7 +59,7 @@ impl Ledger {
         }
     }
 
-    async fn cancel(&self, job: &NewJob) {
+    pub async fn cancel(&self, job: &NewJob) {
         let mut tx = self.tenant().await;
         queries::cancel(&mut tx, job.id).await.unwrap();
         tx.commit().await.unwrap();
@@ -71,7 +71,7 @@ impl Ledger {
     }
 
     /// Rows that are left of what waits.
-    async fn left(&self) -> [i64; 3] {
+    pub async fn left(&self) -> [i64; 3] {
         let owner = self.test.owner().await;
         let count = |table| sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select count(*) from {table}")));
         [

@@ -74,3 +74,26 @@ async fn a_cancellation_by_the_api_goes_down_the_chain_by_itself() {
     owner.until(&id(1), "cancelled").await;
     owner.until(&id(2), "cancelled").await;
 }
+
+#[tokio::test]
+async fn the_last_job_of_a_batch_is_told_how_the_others_ended() {
+    let app = start().await;
+    let owner = app.quiet_tenant("acme").await.owner;
+    let receiver = HttpReceiver::answering([Answer::from(400), 200.into()]).await;
+    let _worker = app.worker();
+    let body = json!({ "done": "{{batch.succeeded}}", "text": "{{batch.failed}} of {{batch.total}} in {{batch.id}}" });
+    let last =
+        json!({ "kind": "http.request", "payload": { "url": receiver.url("/done"), "method": "POST", "body": body } });
+    let mut jobs = vec![json!({ "kind": "echo", "payload": 1 }); 40];
+    jobs.push(call(receiver.url("/broken"), json!({})));
+    let reply = owner.post("/jobs/batch", json!({ "jobs": jobs, "batch": { "on_complete": last } })).await.expect(202);
+    let batch_id = reply["data"][0]["batch_id"].as_str().unwrap();
+    let batch = owner.get(&format!("/batches/{batch_id}")).await.expect(200)["data"].clone();
+    owner.until(batch["on_complete_id"].as_str().unwrap(), "succeeded").await;
+    let calls = receiver.requests();
+    assert_eq!(calls.iter().map(|call| call.path.as_str()).collect::<Vec<_>>(), ["/broken", "/done"]);
+    assert_eq!(calls[1].json(), json!({ "done": "40", "text": format!("1 of 41 in {batch_id}") }));
+    let batch = owner.get(&format!("/batches/{batch_id}")).await.expect(200)["data"].clone();
+    assert_eq!((&batch["pending"], &batch["succeeded"], &batch["failed"]), (&json!(0), &json!(40), &json!(1)));
+    assert!(batch["finished_at"].is_string(), "{batch}");
+}

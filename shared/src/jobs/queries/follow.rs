@@ -102,7 +102,9 @@ async fn insert_links(tx: &mut TenantTx, waits: &[Wait]) -> Result<()> {
     sqlx::query(
         r#"insert into job_links (tenant_id, id, after, on_predecessor_failure)
            select $1, id, string_to_array(after, ',')::uuid[], policy
-             from unnest($2::uuid[], $3::text[], $4::text[]) u(id, after, policy)"#,
+             from unnest($2::uuid[], $3::text[], $4::text[]) u(id, after, policy)
+           on conflict (tenant_id, id) do update
+              set after = excluded.after, on_predecessor_failure = excluded.on_predecessor_failure"#,
     )
     .bind(tx.tenant())
     .bind(waits.iter().map(|wait| wait.job).collect::<Vec<_>>())

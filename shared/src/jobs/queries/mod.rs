@@ -4,6 +4,7 @@
 
 mod claim;
 mod control;
+mod count;
 mod finish;
 mod follow;
 mod intake;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::infra::db::TenantTx;
-use crate::infra::ids::{JobId, WorkerId};
+use crate::infra::ids::{BatchId, JobId, WorkerId};
 use crate::jobs::State;
 use crate::{Error, Result};
 
@@ -25,6 +25,7 @@ pub struct JobRow {
     /// The jobs that it was to run after.
     pub after: Option<Vec<JobId>>,
     pub on_predecessor_failure: Option<String>,
+    pub batch_id: Option<BatchId>,
     pub attempt: i16,
     /// Null once the job has ended.
     running: Option<bool>,
@@ -46,7 +47,7 @@ impl JobRow {
 const SELECT: &str = r#"
     select j.id, j.kind, j.queue, j.priority, j.payload, coalesce(l.max_attempts, j.max_attempts) as max_attempts,
            case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
-           k.after, k.on_predecessor_failure,
+           k.after, k.on_predecessor_failure, k.batch_id,
            coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
            coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended,
            case when l.running then l.started_at else o.started_at end as started_at, o.finished_at, o.result,
@@ -81,6 +82,7 @@ pub struct Filter {
     pub kind: Option<String>,
     pub queue: Option<String>,
     pub tag: Option<String>,
+    pub batch: Option<BatchId>,
     /// Created at or after.
     pub from: Option<DateTime<Utc>>,
     /// Created before.
@@ -109,6 +111,9 @@ pub async fn list(tx: &mut TenantTx, filter: &Filter, limit: i64) -> Result<Vec<
     }
     if let Some(tag) = &filter.tag {
         query.push(" and j.tags @> array[").push_bind(tag.clone()).push("]");
+    }
+    if let Some(batch) = filter.batch {
+        query.push(" and k.batch_id = ").push_bind(batch);
     }
     if let Some(from) = filter.from {
         query.push(" and j.id >= uuid_floor(").push_bind(from).push(")");

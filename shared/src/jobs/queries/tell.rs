@@ -2,16 +2,17 @@
 //!
 //! Each step is a transaction of its own, and any process may do it at any time: rows of `job_ends` are taken by one at a
 //! time, and what a step does, it does to the row of the follower, under its lock. Locks are taken in one order: ends,
-//! waits, live rows, each sorted.
+//! waits, batches, live rows, each sorted.
 
 use std::collections::{BTreeMap, HashMap};
 
 use sqlx::PgConnection;
 
 use super::Ending;
+use super::count::{Counts, count_ends};
 use super::follow::cancel_waiting;
 use crate::Result;
-use crate::infra::ids::{JobId, TenantId};
+use crate::infra::ids::{BatchId, JobId, TenantId};
 use crate::jobs::chains::{OnFailure, predecessor_failed};
 use crate::jobs::dispatch::Ticket;
 use crate::jobs::{JobError, Queue};
@@ -47,8 +48,17 @@ struct End {
 struct Follower {
     tenant_id: TenantId,
     id: JobId,
-    follower_id: JobId,
+    follower_id: uuid::Uuid,
+    is_batch: bool,
     seq: i64,
+}
+
+/// What followers are told.
+#[derive(Debug, Default)]
+struct News {
+    /// The predecessors of a waiting job that have ended, and how. Sorted.
+    jobs: BTreeMap<Key, Vec<(JobId, Ending)>>,
+    batches: BTreeMap<(TenantId, BatchId), Counts>,
 }
 
 #[derive(Debug, sqlx::FromRow)]
@@ -69,7 +79,7 @@ struct Fates {
 }
 
 /// Tells some ends to those who wait for them: releases jobs whose last predecessor has ended, cancels jobs by their
-/// policy. Again until there is nothing [`more`](Told::more).
+/// policy, counts the jobs of batches. Again until there is nothing [`more`](Told::more).
 pub async fn tell_ends(conn: &mut PgConnection) -> Result<Told> {
     let ends: Vec<End> = sqlx::query_as(
         "select seq, tenant_id, id, state::text from job_ends order by seq limit $1 for update skip locked",
@@ -88,7 +98,8 @@ pub async fn tell_ends(conn: &mut PgConnection) -> Result<Told> {
             .await?;
     }
     let news = news(&ends, &followers)?;
-    let fates = decide(lock_waits(conn, &news).await?, &news)?;
+    let mut fates = decide(lock_waits(conn, &news.jobs).await?, &news.jobs)?;
+    fates.release.extend(count_ends(conn, &news.batches).await?);
     let (due, cancelled) = carry_out(conn, &fates).await?;
     Ok(Told { due, cancelled, more: true })
 }
@@ -105,7 +116,7 @@ async fn take_followers(conn: &mut PgConnection, ends: &[End]) -> Result<Vec<Fol
                        on f.tenant_id = any (array[e.tenant_id]) and f.id = e.id and f.seq < e.seq
                     limit $4) told
             where f.tenant_id = told.tenant_id and f.id = told.id and f.follower_id = told.follower_id
-           returning f.tenant_id, f.id, f.follower_id, f.seq"#,
+           returning f.tenant_id, f.id, f.follower_id, f.is_batch, f.seq"#,
     )
     .bind(last.values().copied().collect::<Vec<_>>())
     .bind(last.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
@@ -115,22 +126,25 @@ async fn take_followers(conn: &mut PgConnection, ends: &[End]) -> Result<Vec<Fol
     .await?)
 }
 
-/// What each follower is told: its predecessors that have ended, and how. Sorted.
-fn news(ends: &[End], followers: &[Follower]) -> Result<BTreeMap<Key, Vec<(JobId, Ending)>>> {
+fn news(ends: &[End], followers: &[Follower]) -> Result<News> {
     let mut by_job: HashMap<Key, Vec<(i64, Ending)>> = HashMap::new();
     for end in ends {
         by_job.entry((end.tenant_id, end.id)).or_default().push((end.seq, end.state.parse()?));
     }
-    let mut news: BTreeMap<Key, Vec<(JobId, Ending)>> = BTreeMap::new();
+    let mut news = News::default();
     for follower in followers {
         // A job that was run again may have ended twice: the first end since it was followed counts.
         let ends = by_job.get(&(follower.tenant_id, follower.id)).into_iter().flatten();
         let first = ends.filter(|(seq, _)| *seq > follower.seq).min_by_key(|(seq, _)| *seq);
-        if let Some((_, ending)) = first {
-            news.entry((follower.tenant_id, follower.follower_id)).or_default().push((follower.id, *ending));
+        let Some(&(_, ending)) = first else { continue };
+        if follower.is_batch {
+            news.batches.entry((follower.tenant_id, BatchId(follower.follower_id))).or_default().add(ending);
+        } else {
+            let key = (follower.tenant_id, JobId(follower.follower_id));
+            news.jobs.entry(key).or_default().push((follower.id, ending));
         }
     }
-    news.values_mut().for_each(|ended| ended.sort_unstable_by_key(|(id, _)| *id));
+    news.jobs.values_mut().for_each(|ended| ended.sort_unstable_by_key(|(id, _)| *id));
     Ok(news)
 }
 
