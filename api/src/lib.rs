@@ -1,5 +1,7 @@
 //! The HTTP API of Millwork.
 
+/// What tenants want to be told of.
+pub mod alerts;
 /// Keys of programs.
 pub mod api_keys;
 mod app;

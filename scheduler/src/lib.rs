@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 /// From the ledger to Redis.
 pub mod admit;
+/// Queues that fall behind, and mails of alerts that had to wait.
+pub mod alerts;
 /// Flags and environment.
 pub mod config;
 /// Tells the ends of jobs to those who wait for them.
@@ -65,6 +67,7 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
     let ended = Arc::new(Notify::new());
     tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission, ended.clone()));
     tasks::join(&mut duties, follow::tell(system.clone(), dispatcher.clone(), ended));
+    tasks::join(&mut duties, alerts::raise(system.clone(), dispatcher.clone()));
     tasks::join(&mut duties, schedule::run(system, dispatcher));
     tokio::select! {
         () = term.cancelled() => {}

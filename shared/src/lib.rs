@@ -1,5 +1,7 @@
 //! What the processes of Millwork must agree on: rows, rules, payloads, and the means to reach them.
 
+/// What tenants want to be told of: jobs that fail, queues that fall behind.
+pub mod alerts;
 /// Passwords, tokens, API keys: what proves who is calling.
 pub mod auth;
 /// Jobs that were submitted together, and what runs when all have ended.

@@ -32,7 +32,8 @@ use uuid::Uuid;
 use self::figures::Figures;
 use self::intake::Stored;
 use self::submit::Submitter;
-use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
+pub use self::types::QueueName;
+use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, StateName};
 use crate::App;
 use crate::http::{
     Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use millwork_shared::alerts::TAG_PREFIX;
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::jobs::chains::{MOST_PREDECESSORS, OnFailure, Wait};
@@ -320,6 +321,8 @@ fn faults(request: &JobRequest, now: DateTime<Utc>, nets: &AllowedNets, base: &s
     for (n, tag) in tags.iter().enumerate().take(20) {
         if tag.is_empty() || tag.chars().count() > 64 || tag.chars().any(char::is_control) {
             fault(&format!("tags/{n}"), "invalid", "a tag has 1 to 64 characters, none of them control".into());
+        } else if tag.starts_with(TAG_PREFIX) {
+            fault(&format!("tags/{n}"), "reserved", format!("tags that begin with `{TAG_PREFIX}` are Millwork's own"));
         }
     }
     match kinds::find(&request.kind) {

@@ -124,6 +124,19 @@ impl From<QueueName> for Queue {
     }
 }
 
+impl From<Queue> for QueueName {
+    fn from(queue: Queue) -> Self {
+        match queue {
+            Queue::Default => Self::Default,
+            Queue::Email => Self::Email,
+            Queue::Webhooks => Self::Webhooks,
+            Queue::Files => Self::Files,
+            Queue::Exports => Self::Exports,
+            Queue::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename_all = "snake_case")]

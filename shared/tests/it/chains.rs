@@ -313,14 +313,17 @@ async fn an_unknown_predecessor_is_told_by_its_place_and_nothing_is_stored() {
 async fn what_was_done_to_a_waiting_job_by_hand_stands() {
     let ledger = Ledger::create().await;
     let [one, other] = two(&ledger).await;
-    let [stopped, forced] =
-        [ledger.store_after(&[one.id], OnFailure::Run).await, ledger.store_after(&[other.id], OnFailure::Cancel).await];
+    let stopped = ledger.store_after(&[one.id], OnFailure::Run).await;
+    let forced = ledger.store_after(&[other.id], OnFailure::Cancel).await;
+    let forced_too = ledger.store_after(&[one.id], OnFailure::Run).await;
     ledger.cancel(&stopped).await;
-    ledger.cancel(&forced).await;
-    let mut tx = ledger.tenant().await;
-    queries::retry_now(&mut tx, forced.id).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(ledger.state(forced.id).await, "queued", "by hand it runs at once");
+    for job in [&forced, &forced_too] {
+        ledger.cancel(job).await;
+        let mut tx = ledger.tenant().await;
+        queries::retry_now(&mut tx, job.id).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(ledger.state(job.id).await, "queued", "by hand it runs at once");
+    }
     ledger.run_to(&one, Ending::Succeeded).await;
     ledger.run_to(&other, Ending::Failed).await;
     assert_eq!(ledger.tell().await, []);
@@ -339,9 +342,16 @@ async fn an_end_is_not_told_to_those_who_followed_after_it() {
     queries::retry_now(&mut tx, one.id).await.unwrap();
     tx.commit().await.unwrap();
     let after = ledger.store_after(&[one.id], OnFailure::Cancel).await;
-    ledger.run_to(&one, Ending::Succeeded).await;
-    assert_eq!(ledger.tell().await, [after.id]);
+    assert_eq!(ledger.tell().await, [], "the end before this one followed");
     assert_eq!(ledger.state(before.id).await, "cancelled");
+    ledger.run_to(&one, Ending::Failed).await;
+    let mut tx = ledger.tenant().await;
+    queries::retry_now(&mut tx, one.id).await.unwrap();
+    tx.commit().await.unwrap();
+    let last = ledger.store_after(&[one.id], OnFailure::Cancel).await;
+    ledger.run_to(&one, Ending::Succeeded).await;
+    assert_eq!(ledger.tell().await, [last.id], "two ends at once, each to its own followers");
+    assert_eq!(ledger.state(after.id).await, "cancelled");
     assert_eq!(ledger.left().await, [0, 0, 0]);
 }
 

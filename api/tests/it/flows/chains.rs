@@ -4,11 +4,7 @@ use millwork_shared::testing::HttpReceiver;
 use millwork_shared::testing::receiver::Reply as Answer;
 use serde_json::{Value, json};
 
-use crate::support::{Options, TestApp};
-
-async fn start() -> TestApp {
-    TestApp::start_with(Options { nets: "127.0.0.0/8".parse().unwrap(), ..Options::default() }).await
-}
+use super::start;
 
 fn call(url: String, members: Value) -> Value {
     let mut job = json!({ "kind": "http.request", "payload": { "url": url, "method": "POST" } });

@@ -67,7 +67,7 @@ pub async fn finish(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<u
     Ok(end(conn, batch).await?.accepted.unsigned_abs())
 }
 
-/// Ends jobs, and writes down the ends that somebody waits for, in one statement.
+/// Ends jobs, and writes down the ends that somebody waits for or wants to be alerted of, in one statement.
 pub async fn end(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<Ends> {
     batch.sort_unstable_by_key(|f| (f.tenant, f.id));
     let errors: Vec<Option<String>> = batch.iter().map(|f| error_json(f.error.as_ref())).collect();
@@ -87,9 +87,12 @@ pub async fn end(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<Ends
                  from ended
            ), to_tell as (
                insert into job_ends (tenant_id, id, state)
-               select tenant_id, id, state::job_end from ended where followed
+               select tenant_id, id, state::job_end from ended
+                where followed or state = 'failed' and exists (select from alerts a
+                          where a.tenant_id = ended.tenant_id and a.cause = 'job.failed' and a.disabled_at is null)
+               returning id
            )
-           select count(*) as accepted, count(*) filter (where followed) as to_tell from ended"#,
+           select (select count(*) from ended) as accepted, (select count(*) from to_tell) as to_tell"#,
     )
     .bind(batch.iter().map(|f| f.tenant).collect::<Vec<_>>())
     .bind(batch.iter().map(|f| f.id).collect::<Vec<_>>())

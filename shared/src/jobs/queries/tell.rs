@@ -2,7 +2,7 @@
 //!
 //! Each step is a transaction of its own, and any process may do it at any time: rows of `job_ends` are taken by one at a
 //! time, and what a step does, it does to the row of the follower, under its lock. Locks are taken in one order: ends,
-//! waits, batches, live rows, each sorted.
+//! waits, batches, live rows, alerts, each sorted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,6 +12,7 @@ use super::Ending;
 use super::count::{Counts, count_ends};
 use super::follow::cancel_waiting;
 use crate::Result;
+use crate::alerts::queries::note_failures;
 use crate::infra::ids::{BatchId, JobId, TenantId};
 use crate::jobs::chains::{OnFailure, predecessor_failed};
 use crate::jobs::dispatch::Ticket;
@@ -27,7 +28,7 @@ const LOOK: i64 = 1_000;
 /// What a step did.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// Jobs that need not wait any more and are due: to be offered after the commit.
+    /// Jobs that need not wait any more and are due, and jobs that tell of failures: to be offered after the commit.
     pub due: Vec<Ticket>,
     pub cancelled: u64,
     /// There was something to tell, and there may be more.
@@ -79,7 +80,7 @@ struct Fates {
 }
 
 /// Tells some ends to those who wait for them: releases jobs whose last predecessor has ended, cancels jobs by their
-/// policy, counts the jobs of batches. Again until there is nothing [`more`](Told::more).
+/// policy, counts the jobs of batches, raises the alerts of jobs that failed. Again until there is nothing [`more`](Told::more).
 pub async fn tell_ends(conn: &mut PgConnection) -> Result<Told> {
     let ends: Vec<End> = sqlx::query_as(
         "select seq, tenant_id, id, state::text from job_ends order by seq limit $1 for update skip locked",
@@ -91,7 +92,11 @@ pub async fn tell_ends(conn: &mut PgConnection) -> Result<Told> {
         return Ok(Told::default());
     }
     let followers = take_followers(conn, &ends).await?;
+    let mut alerting = Vec::new();
     if i64::try_from(followers.len()).is_ok_and(|told| told < FOLLOWERS) {
+        alerting.extend(ends.iter().filter(|end| end.state == "failed").map(|end| (end.tenant_id, end.id)));
+        alerting.sort_unstable();
+        alerting.dedup();
         sqlx::query("delete from job_ends where seq = any ($1)")
             .bind(ends.iter().map(|end| end.seq).collect::<Vec<_>>())
             .execute(&mut *conn)
@@ -100,7 +105,8 @@ pub async fn tell_ends(conn: &mut PgConnection) -> Result<Told> {
     let news = news(&ends, &followers)?;
     let mut fates = decide(lock_waits(conn, &news.jobs).await?, &news.jobs)?;
     fates.release.extend(count_ends(conn, &news.batches).await?);
-    let (due, cancelled) = carry_out(conn, &fates).await?;
+    let (mut due, cancelled) = carry_out(conn, &fates).await?;
+    due.extend(note_failures(conn, &alerting).await?.iter().map(Ticket::from));
     Ok(Told { due, cancelled, more: true })
 }
 
