@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millwork_scheduler::follow;
+use millwork_shared::infra::tasks;
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::chains::{OnFailure, Wait};
 use millwork_shared::jobs::dispatch::Ticket;
@@ -28,7 +29,8 @@ async fn a_job_whose_predecessor_ended_just_before_its_worker_died_is_released()
     assert_eq!(yard.succeed(&claimed).await, 1); // and not a word of it
     yard.test.sql(format!("delete from job_live where id = '{}'", forgotten.id)).await; // nor even an end
 
-    let told = tokio::spawn(follow::tell(yard.system.clone(), yard.dispatcher.clone(), Arc::new(Notify::new())));
+    let told =
+        tasks::spawn("follow", follow::tell(yard.system.clone(), yard.dispatcher.clone(), Arc::new(Notify::new())));
     let mut due = yard.until(Queue::Default, 2).await;
     due.sort();
     assert_eq!(due, [second.id, third.id]);
