@@ -11,6 +11,7 @@ use millwork_shared::infra::disk::Volume;
 use millwork_shared::infra::health::Probes;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::followers::Followers;
 
 use poem::Request;
 use tokio::task::JoinSet;
@@ -40,6 +41,8 @@ pub struct State {
     pub tokens: TokenCache,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
+    /// Tells the ends of jobs to those who wait for them.
+    pub followers: Followers,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
     pub signing: Signing,
@@ -68,6 +71,7 @@ impl App {
     pub fn new(parts: Parts) -> Self {
         let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
+        let followers = Followers::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes: vec![Volume::temporary()] };
@@ -78,6 +82,7 @@ impl App {
             redis,
             dispatcher,
             intake,
+            followers,
             watch,
             tokens: TokenCache::new(clock.clone()),
             signing: Signing::default(),

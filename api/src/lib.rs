@@ -1,10 +1,14 @@
 //! The HTTP API of Millwork.
 
+/// What tenants want to be told of.
+pub mod alerts;
 /// Keys of programs.
 pub mod api_keys;
 mod app;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
+/// Jobs that are counted together.
+pub mod batches;
 /// Flags and environment.
 pub mod config;
 /// Events and their types.

@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{api_keys, auth, events, health, jobs, metrics, queues, schedules, webhooks, workers};
+use crate::{alerts, api_keys, auth, batches, events, health, jobs, metrics, queues, schedules, webhooks, workers};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -31,7 +31,9 @@ fn apis() -> impl OpenApi {
         api_keys::ApiKeysApi,
         jobs::JobsApi,
         jobs::bulk::BulkApi,
+        batches::BatchesApi,
         schedules::SchedulesApi,
+        alerts::AlertsApi,
         queues::QueuesApi,
         workers::WorkersApi,
         events::EventsApi,

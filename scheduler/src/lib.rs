@@ -8,18 +8,23 @@ use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::{db, redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::METRICS;
 
 /// From the ledger to Redis.
 pub mod admit;
+/// Queues that fall behind, and mails of alerts that had to wait.
+pub mod alerts;
 /// Flags and environment.
 pub mod config;
 /// Counts the jobs of the queues, for whoever scrapes.
 pub mod count;
 /// Fires the schedules of tenants.
 pub mod fire;
+/// Tells the ends of jobs to those who wait for them.
+pub mod follow;
 /// `/health/*` and `/metrics`.
 mod health;
 /// One scheduler of several leads.
@@ -75,7 +80,10 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
         tasks::join(&mut duties, admission.clone().rescan());
     }
     tasks::join(&mut duties, count::count_queues(system.clone()));
-    tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission));
+    let ended = Arc::new(Notify::new());
+    tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission, ended.clone()));
+    tasks::join(&mut duties, follow::tell(system.clone(), dispatcher.clone(), ended));
+    tasks::join(&mut duties, alerts::raise(system.clone(), dispatcher.clone()));
     tasks::join(&mut duties, fire::fire_due(system.clone(), dispatcher.clone()));
     tasks::join(&mut duties, schedule::run(system, dispatcher));
     tokio::select! {

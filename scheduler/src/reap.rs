@@ -7,6 +7,7 @@ use millwork_shared::Result;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::queries::{self, ReapReport};
+use tokio::sync::Notify;
 
 use crate::admit::Admission;
 use crate::metrics::METRICS;
@@ -15,8 +16,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// After the database was away, every lease may have run out: workers are given the time of a heartbeat to come back.
 const AMNESTY: Duration = Duration::from_secs(7);
 
-/// Looks for lost workers, for ever.
-pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<Admission>) {
+/// Looks for lost workers, for ever. `ended` is told when that ended jobs.
+pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<Admission>, ended: Arc<Notify>) {
     let mut watching_since = Instant::now();
     let mut last_look = Instant::now();
     loop {
@@ -32,6 +33,9 @@ pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<
             Ok(report) => {
                 last_look = Instant::now();
                 if let Some(report) = report {
+                    if report.1.quarantined + report.1.cancelled > 0 {
+                        ended.notify_one();
+                    }
                     put_back(report, &dispatcher, &admission).await;
                 }
             }

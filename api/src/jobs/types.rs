@@ -1,13 +1,18 @@
 //! Bodies of the job routes.
 
 use chrono::SubsecRound;
-use millwork_shared::jobs::queries::{Attempt as AttemptRow, JobLog as JobLogRow, JobRow, LogLine as LogLineRow};
+use millwork_shared::jobs::chains::{OnFailure, Wait};
+use millwork_shared::jobs::queries::{
+    Attempt as AttemptRow, Followed, JobLog as JobLogRow, JobRow, LogLine as LogLineRow,
+};
 use millwork_shared::jobs::{self, NewJob, Queue, State};
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
-use crate::http::{RawJson, Time};
+use crate::http::types::Line;
+use crate::http::{ApiError, RawJson, Result, Time};
 
 /// A job to be done.
 #[derive(Debug, Object, Deserialize)]
@@ -42,6 +47,35 @@ pub struct JobRequest {
     /// Words to find it by
     #[oai(validator(max_items = 20))]
     pub tags: Option<Vec<String>>,
+    /// Jobs that must have ended first, by id, or in a batch by the `ref` of an item before this one. Until then it is
+    /// `scheduled`; `run_at` or `delay_s`, when given, must have come as well. Jobs that have ended already count
+    #[oai(validator(max_items = 100))]
+    pub after: Option<Vec<String>>,
+    /// What becomes of it when one of those fails or is cancelled: `cancel` (the default) cancels it at once, with
+    /// `predecessor_failed` as its `last_error`, and by their policies those after it; `run` runs it when all have ended
+    pub on_predecessor_failure: Option<PolicyName>,
+    /// In a batch, a name of your own by which later items can say `after`. It is not kept
+    #[oai(rename = "ref", validator(min_length = 1, max_length = 64))]
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+}
+
+/// What becomes of a job when one that it waits for fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyName {
+    Cancel,
+    Run,
+}
+
+impl From<PolicyName> for OnFailure {
+    fn from(name: PolicyName) -> Self {
+        match name {
+            PolicyName::Cancel => Self::Cancel,
+            PolicyName::Run => Self::Run,
+        }
+    }
 }
 
 /// Jobs of which all are stored, or none.
@@ -50,6 +84,20 @@ pub struct JobRequest {
 pub struct BatchRequest {
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub jobs: Vec<JobRequest>,
+    /// Counts them together; see `GET /batches/{id}`
+    pub batch: Option<BatchOptions>,
+}
+
+/// How jobs are counted together.
+#[derive(Debug, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchOptions {
+    #[oai(validator(min_length = 1, max_length = 200))]
+    pub name: Option<Line>,
+    /// A job that runs once, when all have ended, however they did. In the strings of its payload, `{{batch.id}}`,
+    /// `{{batch.total}}`, `{{batch.succeeded}}`, `{{batch.failed}}` and `{{batch.cancelled}}` stand for the figures of then.
+    /// It has no `after`
+    pub on_complete: Option<JobRequest>,
 }
 
 /// A class of work.
@@ -74,6 +122,19 @@ impl From<QueueName> for Queue {
             QueueName::Files => Self::Files,
             QueueName::Exports => Self::Exports,
             QueueName::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
+impl From<Queue> for QueueName {
+    fn from(queue: Queue) -> Self {
+        match queue {
+            Queue::Default => Self::Default,
+            Queue::Email => Self::Email,
+            Queue::Webhooks => Self::Webhooks,
+            Queue::Files => Self::Files,
+            Queue::Exports => Self::Exports,
+            Queue::Maintenance => Self::Maintenance,
         }
     }
 }
@@ -133,6 +194,12 @@ pub struct Job {
     /// The request that asked for it
     pub request_id: Option<String>,
     pub tags: Vec<String>,
+    /// The jobs that must have ended, or had to, before it runs
+    pub after: Vec<Uuid>,
+    /// `cancel` or `run`; null when it waits for none
+    pub on_predecessor_failure: Option<String>,
+    /// The batch that it is counted in
+    pub batch_id: Option<Uuid>,
 }
 
 impl From<JobRow> for Job {
@@ -157,6 +224,9 @@ impl From<JobRow> for Job {
             schedule_id: row.schedule_id.map(|id| id.0),
             request_id: row.request_id,
             tags: row.tags.unwrap_or_default(),
+            after: row.after.unwrap_or_default().into_iter().map(|id| id.0).collect(),
+            on_predecessor_failure: row.on_predecessor_failure,
+            batch_id: row.batch_id.map(|id| id.0),
         }
     }
 }
@@ -191,7 +261,26 @@ impl From<&NewJob> for Job {
             schedule_id: job.schedule.map(|id| id.0),
             request_id: job.request_id.clone(),
             tags: job.tags.clone(),
+            after: Vec::new(),
+            on_predecessor_failure: None,
+            batch_id: None,
         }
+    }
+}
+
+impl Job {
+    /// The job, which is to run after others.
+    pub fn after(mut self, wait: &Wait, followed: &Followed) -> Result<Self> {
+        self.after = wait.after.iter().map(|id| id.0).collect();
+        self.on_predecessor_failure = Some(wait.on_failure.as_str().to_owned());
+        if followed.waiting.contains(&wait.job) {
+            self.state = State::Scheduled.as_str().to_owned();
+        } else if let Some(error) = followed.cancelled.get(&wait.job) {
+            self.state = State::Cancelled.as_str().to_owned();
+            self.finished_at = Some(self.created_at);
+            self.last_error = Some(RawJson(to_raw_value(error).map_err(ApiError::internal)?));
+        }
+        Ok(self)
     }
 }
 

@@ -65,5 +65,5 @@ fn rhythm_faults(cron: Option<&str>, zone: Option<&str>, by: &Submitter<'_>) -> 
 
 fn job(asked: &ScheduledJob, by: &Submitter<'_>) -> Result<NewJob> {
     let missed = || ApiError::internal(anyhow::anyhow!("a fault of a scheduled job was not found"));
-    submit::job(asked.clone().into(), by).ok_or_else(missed)
+    submit::lone_job(asked.clone().into(), by).ok_or_else(missed)
 }

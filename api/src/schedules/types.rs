@@ -100,6 +100,9 @@ impl From<ScheduledJob> for JobRequest {
             unique_key: job.unique_key,
             unique_for_s: job.unique_for_s,
             tags: job.tags,
+            after: None,
+            on_predecessor_failure: None,
+            reference: None,
         }
     }
 }

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod alerts;
 mod api_keys;
 mod auth;
+mod batches;
 mod events;
 mod flows;
 mod health;

@@ -4,6 +4,7 @@
 
 mod admission;
 mod fire;
+mod follow;
 mod lost_workers;
 mod metrics;
 

@@ -18,7 +18,8 @@ pub async fn ensure_partitions(conn: &mut PgConnection, days: i32) -> Result<i32
 }
 
 /// The partitioned tables, in the order in which their old partitions may go: outcomes last, the others look at them.
-pub const ROLLED: [&str; 6] = ["jobs", "job_attempts", "job_progress", "webhook_deliveries", "events", "job_outcomes"];
+pub const ROLLED: [&str; 7] =
+    ["jobs", "job_attempts", "job_links", "job_progress", "webhook_deliveries", "events", "job_outcomes"];
 
 /// Drops the partitions of `table` that are older than `age`. Answers how many went.
 pub async fn drop_partitions(conn: &mut PgConnection, table: &str, age: Duration) -> Result<i32> {

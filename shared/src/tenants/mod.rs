@@ -26,6 +26,8 @@ macro_rules! permissions {
 }
 
 permissions! {
+    AlertsRead = "alerts:read",
+    AlertsWrite = "alerts:write",
     ApiKeysRead = "api_keys:read",
     ApiKeysWrite = "api_keys:write",
     EventTypesRead = "event_types:read",

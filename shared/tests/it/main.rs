@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod abandoned;
+mod alerts;
+mod batches;
+mod chains;
 mod connections;
 mod depths;
 mod dispatch;

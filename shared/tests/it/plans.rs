@@ -52,7 +52,7 @@ fn finish(ledger: &Ledger) -> String {
     let arrays = [&uuids, &uuids, "array_fill(1::int2, array[300])", &uuids, texts, texts, texts, texts];
     (1..)
         .zip(arrays)
-        .fold(queries::FINISH.to_owned(), |sql, (n, array)| sql.replace(&format!("${n}::"), &format!("{array}::")))
+        .fold(queries::END.to_owned(), |sql, (n, array)| sql.replace(&format!("${n}::"), &format!("{array}::")))
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use millwork_shared::infra::db::{Dedicated, Durability, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
+use millwork_shared::jobs::followers::Followers;
 use millwork_shared::jobs::queries::{self, Ending, Finished, Report, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
 use millwork_shared::jobs::{JobError, Outcome, Queue};
@@ -51,6 +52,7 @@ pub struct Completer {
     /// Where outcomes are stored.
     ledger: Dedicated,
     in_flight: Arc<InFlight>,
+    followers: Followers,
     stats: Stats,
 }
 
@@ -64,9 +66,9 @@ struct Rows {
 }
 
 impl Completer {
-    pub fn new(system: SystemDb, in_flight: Arc<InFlight>) -> Self {
+    pub fn new(system: SystemDb, in_flight: Arc<InFlight>, followers: Followers) -> Self {
         let stats = Stats::start(system.clone());
-        Self { ledger: system.dedicated(Durability::Durable), system, in_flight, stats }
+        Self { ledger: system.dedicated(Durability::Durable), system, in_flight, followers, stats }
     }
 
     /// Runs until every sender is gone and everything is stored.
@@ -126,6 +128,7 @@ impl Completer {
 
     /// Stores `rows`, each kind in a transaction of its own. What is stored is taken out of them.
     async fn store(&mut self, rows: &mut Rows) -> Result<()> {
+        let mut to_tell = false;
         let store = async {
             let mut connection = self.ledger.take().await?;
             if !rows.reports.is_empty() {
@@ -145,17 +148,22 @@ impl Completer {
                 rows.finished.extend(refused.map(|s| s.cancelled()));
             }
             if !rows.finished.is_empty() {
-                let accepted = queries::finish(&mut connection, &mut rows.finished).await?;
-                let refused = rows.finished.drain(..).len() as u64 - accepted;
+                let ends = queries::end(&mut connection, &mut rows.finished).await?;
+                let refused = rows.finished.drain(..).len() as i64 - ends.accepted;
                 if refused > 0 {
-                    METRICS.late_results.inc_by(refused);
+                    METRICS.late_results.inc_by(refused.unsigned_abs());
                     tracing::warn!(refused, "late results refused: the lease was gone");
                 }
+                to_tell = ends.to_tell > 0;
             }
             self.ledger.keep(connection);
             Ok(())
         };
-        self.system.within(PATIENCE, store).await
+        self.system.within(PATIENCE, store).await?;
+        if to_tell {
+            self.followers.tell_soon();
+        }
+        Ok(())
     }
 }
 

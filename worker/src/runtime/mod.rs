@@ -34,6 +34,7 @@ use millwork_shared::infra::db::{Durability, SystemDb};
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::followers::Followers;
 use millwork_shared::jobs::queries::NewWorker;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +107,11 @@ impl Runtime {
         let reports = report::Reports::default();
         let writer = tasks::spawn("reports", reports.clone().write(system.clone()));
         let (completions, completed) = mpsc::channel(4 * 1024);
-        let completer = complete::Completer::new(system.clone(), in_flight.clone());
+        let completer = complete::Completer::new(
+            system.clone(),
+            in_flight.clone(),
+            Followers::start(system.clone(), dispatcher.clone()),
+        );
         let completer = tasks::spawn("complete", completer.run(completed));
         let registry = Arc::new(registry);
         let (mut fetchers, mut workers) = (Vec::new(), Vec::new());

@@ -3,6 +3,8 @@
 mod batch;
 /// Replaying and cancelling many.
 mod bulk;
+/// Jobs that wait for others.
+mod chains;
 /// Getting, cancelling, running again.
 mod control;
 mod list;

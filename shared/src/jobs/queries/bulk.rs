@@ -224,8 +224,8 @@ async fn hold_keys_again(tx: &mut TenantTx, ids: &[JobId]) -> Result<Vec<JobId>>
     Ok(ids.iter().copied().filter(|id| !held.contains(id)).collect())
 }
 
-/// Cancels those of `ids` that wait and asks for the cancellation of those that run, if they are still in `state`.
-/// Answers how many.
+/// Cancels those of `ids` that wait and asks for the cancellation of those that run, if they are still in `state`. Their
+/// ends are told by the scheduler to those who follow them. Answers how many.
 pub async fn cancel_many(tx: &mut TenantTx, ids: &[JobId], state: Option<State>) -> Result<u64> {
     let mut query = QueryBuilder::<Postgres>::new("select l.id, l.running from job_live l where l.tenant_id = ");
     query.push_bind(tx.tenant()).push(" and l.id = any (").push_bind(ids).push(") and ").push(is_in(state));
@@ -244,7 +244,10 @@ pub async fn cancel_many(tx: &mut TenantTx, ids: &[JobId], state: Option<State>)
     sqlx::query(
         r#"with ended as (
                delete from job_live l using unnest($2::uuid[]) u(id) where l.tenant_id = $1 and l.id = u.id
-               returning l.tenant_id, l.id, l.attempt
+               returning l.tenant_id, l.id, l.attempt, l.followed
+           ), to_tell as (
+               insert into job_ends (tenant_id, id, state)
+               select tenant_id, id, 'cancelled' from ended where followed
            )
            insert into job_outcomes (tenant_id, id, state, attempt, finished_at)
            select tenant_id, id, 'cancelled', attempt, ledger_now() from ended"#,

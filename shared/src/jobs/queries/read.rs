@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::infra::db::TenantTx;
-use crate::infra::ids::{JobId, ScheduleId, WorkerId};
+use crate::infra::ids::{BatchId, JobId, ScheduleId, WorkerId};
 use crate::jobs::State;
 use crate::{Error, Result};
 
@@ -22,6 +22,10 @@ pub struct JobRow {
     pub tags: Option<Vec<String>>,
     pub schedule_id: Option<ScheduleId>,
     pub request_id: Option<String>,
+    /// The jobs that it was to run after.
+    pub after: Option<Vec<JobId>>,
+    pub on_predecessor_failure: Option<String>,
+    pub batch_id: Option<BatchId>,
     pub attempt: i16,
     /// Null once the job has ended.
     running: Option<bool>,
@@ -43,7 +47,8 @@ impl JobRow {
 /// Selects [`JobRow`] from `jobs j`; what follows narrows it.
 const SELECT: &str = r#"
     select j.id, j.kind, j.queue, j.priority, j.payload, coalesce(l.max_attempts, j.max_attempts) as max_attempts,
-           coalesce(l.run_at, j.run_at) as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           k.after, k.on_predecessor_failure, k.batch_id,
            coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
            coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended,
            case when l.running then l.started_at else o.started_at end as started_at, o.finished_at, o.result,
@@ -54,6 +59,7 @@ const SELECT: &str = r#"
       left join job_live l on l.tenant_id = j.tenant_id and l.id = j.id
       left join job_outcomes o on o.tenant_id = j.tenant_id and o.id = j.id
       left join job_progress p on p.tenant_id = j.tenant_id and p.id = j.id
+      left join job_links k on k.tenant_id = j.tenant_id and k.id = j.id
      where j.tenant_id = "#;
 
 /// The job of that id.
@@ -79,6 +85,7 @@ pub struct Filter {
     pub queue: Option<String>,
     pub tag: Option<String>,
     pub schedule: Option<ScheduleId>,
+    pub batch: Option<BatchId>,
     /// Created at or after.
     pub from: Option<DateTime<Utc>>,
     /// Created before.
@@ -110,6 +117,9 @@ pub async fn list(tx: &mut TenantTx, filter: &Filter, limit: i64) -> Result<Vec<
     }
     if let Some(schedule) = filter.schedule {
         query.push(" and j.schedule_id = ").push_bind(schedule);
+    }
+    if let Some(batch) = filter.batch {
+        query.push(" and k.batch_id = ").push_bind(batch);
     }
     if let Some(from) = filter.from {
         query.push(" and j.id >= uuid_floor(").push_bind(from).push(")");

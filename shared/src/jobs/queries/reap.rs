@@ -80,6 +80,12 @@ pub async fn reap(conn: &mut PgConnection, workers: &[WorkerId]) -> Result<ReapR
            ), ended as (
                delete from job_live l using gone g
                 where l.tenant_id = g.tenant_id and l.id = g.id and g.fate <> 'again'
+           ), to_tell as (
+               insert into job_ends (tenant_id, id, state)
+               select tenant_id, id, fate::job_end from gone
+                where fate <> 'again'
+                  and (followed or fate = 'failed' and exists (select from alerts a
+                          where a.tenant_id = gone.tenant_id and a.cause = 'job.failed' and a.disabled_at is null))
            ), outcomes as (
                insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at, error)
                select tenant_id, id, fate::job_end, attempt, lease_owner, started_at, ledger_now(), $2
