@@ -7,10 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::Db;
+use millwork_shared::infra::disk::Volume;
+use millwork_shared::infra::health::Probes;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::followers::Followers;
 
 use poem::Request;
+use tokio::task::JoinSet;
 
 use crate::auth::cache::TokenCache;
 use crate::auth::signing::Signing;
@@ -20,6 +24,7 @@ use crate::events::schemas::Schemas;
 use crate::http::ApiError;
 use crate::jobs::intake::Intake;
 use crate::jobs::watch::JobWatch;
+use crate::metrics::Metrics;
 
 /// Made once at start, cheap to clone; endpoints take it as `Data<&App>`.
 #[derive(Clone)]
@@ -36,6 +41,8 @@ pub struct State {
     pub tokens: TokenCache,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
+    /// Tells the ends of jobs to those who wait for them.
+    pub followers: Followers,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
     pub signing: Signing,
@@ -43,6 +50,9 @@ pub struct State {
     pub publisher: Publisher,
     /// Schemas of event types.
     pub schemas: Schemas,
+    /// What health routes and metrics look at.
+    pub probes: Probes,
+    _looks: JoinSet<()>,
     ready: AtomicBool,
 }
 
@@ -57,17 +67,22 @@ pub struct Parts {
 }
 
 impl App {
-    /// Also starts the writers of jobs and events, and so must be called within the runtime.
+    /// Also starts the writers of jobs and events and the looks at what they depend on, and so must be called within the runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
+        let followers = Followers::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
+        let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes: vec![Volume::temporary()] };
         Self(Arc::new(State {
+            _looks: Metrics::watch(&probes),
+            probes,
             db,
             redis,
             dispatcher,
             intake,
+            followers,
             watch,
             tokens: TokenCache::new(clock.clone()),
             signing: Signing::default(),

@@ -1,10 +1,14 @@
 //! The HTTP API of Millwork.
 
+/// What tenants want to be told of.
+pub mod alerts;
 /// Keys of programs.
 pub mod api_keys;
 mod app;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
+/// Jobs that are counted together.
+pub mod batches;
 /// Flags and environment.
 pub mod config;
 /// Events and their types.
@@ -15,12 +19,16 @@ pub mod health;
 pub mod http;
 /// Work that is done later.
 pub mod jobs;
+/// Figures for Prometheus.
+pub mod metrics;
 /// Classes of work, and pausing them.
 pub mod queues;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
+/// Jobs that come again by the clock of a place.
+pub mod schedules;
 /// Endpoints that want events, and the deliveries to them.
 pub mod webhooks;
 

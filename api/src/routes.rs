@@ -9,7 +9,7 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{api_keys, auth, events, health, jobs, queues, webhooks, workers};
+use crate::{alerts, api_keys, auth, batches, events, health, jobs, metrics, queues, schedules, webhooks, workers};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -30,6 +30,10 @@ fn apis() -> impl OpenApi {
         auth::AuthApi,
         api_keys::ApiKeysApi,
         jobs::JobsApi,
+        jobs::bulk::BulkApi,
+        batches::BatchesApi,
+        schedules::SchedulesApi,
+        alerts::AlertsApi,
         queues::QueuesApi,
         workers::WorkersApi,
         events::EventsApi,
@@ -48,12 +52,13 @@ pub fn app(app: App) -> impl Endpoint<Output = Response> {
     let docs = service.swagger_ui_html().replace(&generated, &document);
     let routes = Route::new()
         .nest("/api/v1", service)
-        .at("/api/v1/openapi.json", get_only(json(document)))
-        .at("/docs", get_only(make_sync(move |_| Html(docs.clone()).into_response())))
-        .at("/.well-known/jwks.json", get_only(auth::jwks()))
-        .at("/health/live", get_only(health::live()))
-        .at("/health/ready", get_only(health::ready()))
-        .at("/health", get_only(health::all()));
+        .at("/api/v1/openapi.json", get_only("/api/v1/openapi.json", json(document)))
+        .at("/docs", get_only("/docs", make_sync(move |_| Html(docs.clone()).into_response())))
+        .at("/.well-known/jwks.json", get_only("/.well-known/jwks.json", auth::jwks()))
+        .at("/metrics", get_only("/metrics", metrics::page()))
+        .at("/health/live", get_only("/health/live", health::live()))
+        .at("/health/ready", get_only("/health/ready", health::ready()))
+        .at("/health", get_only("/health", health::all()));
     Frame { app, inner: routes.map_to_response() }
 }
 

@@ -6,6 +6,8 @@
 
 /// `cargo dev bench`.
 pub mod bench;
+/// `cargo dev chaos`.
+pub mod chaos;
 /// A small blocking HTTP/1.1 client, and a receiver for one's own webhooks.
 pub mod http;
 /// Ctrl-C and the overall deadline, seen by every wait.
@@ -28,6 +30,8 @@ pub mod terminal;
 pub mod up;
 /// Waiting with a deadline.
 pub mod wait;
+/// A TCP proxy by which connections are lost, as networks lose them.
+pub mod wire;
 /// This checkout as cargo sees it, and building it.
 pub mod workspace;
 

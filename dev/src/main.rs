@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use millwork_dev::interrupt::{self, Interrupted};
-use millwork_dev::{bench, suite, up};
+use millwork_dev::{bench, chaos, suite, up};
 
 const HELP: &str = "\
 Sets up and runs Millwork on this machine, with PostgreSQL and Redis servers of its own.
@@ -25,6 +25,15 @@ cargo dev bench [NAME]... [--json] [--seconds N]
     --json        one line of JSON a figure on standard output, and nothing else there
     --seconds N   how long each load lasts, 10 unless told
     MILLWORK_BENCH_BIN_DIR (folder) names binaries to measure instead of building them.
+
+cargo dev chaos [--minutes N] [--seed N] [--only FAULT,...] [--sabotage no-repair|ack-before-commit] [--control]
+    Breaks things while clients submit, and then compares what clients were told, what was done outside and what the
+    ledger says: docs/reliability.md. The exit code is 1 when a promise was broken.
+    --minutes N     how long things break, 3 unless told
+    --seed N        repeats the plan of the run that printed it
+    --only FAULT    only these
+    --sabotage S    a process breaks a promise on purpose
+    --control       a short run with each sabotage; the exit code says whether all were found
 
 PostgreSQL 15+ and Redis 7+ (and wrk 4+, for `bench`) are installed with apt-get if they are missing; it says so before.
 MILLWORK_PG_BIN (folder), MILLWORK_REDIS_SERVER and MILLWORK_WRK (programs) name others to use. NO_COLOR turns colours
@@ -49,6 +58,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some(("up", rest)) => up::run(up_options(rest)?).map(|()| ExitCode::SUCCESS),
         Some(("test", rest)) => suite::run(rest),
         Some(("bench", rest)) => bench::run(&bench::Options::parse(rest)?).map(|()| ExitCode::SUCCESS),
+        Some(("chaos", rest)) => chaos::run(&chaos::Options::parse(rest)?),
         None | Some(("help" | "--help" | "-h", _)) => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

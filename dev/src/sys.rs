@@ -1,7 +1,12 @@
 //! What std has no safe form of: signals, and children that die with their parent.
-#![expect(unsafe_code, reason = "kill(2), sigaction(2), prctl(2) and geteuid(2) have no safe form in std")]
+#![expect(
+    unsafe_code,
+    reason = "kill(2), sigaction(2), prctl(2), setsockopt(2) and geteuid(2) have no safe form in std"
+)]
 
 use std::io;
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::{Mutex, OnceLock, mpsc};
@@ -61,6 +66,18 @@ fn positive(pid: u32) -> io::Result<libc::pid_t> {
 pub fn user_id() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() }
+}
+
+/// Makes the end of this connection a reset: its other end is told at once that it is gone, and what was not sent yet never
+/// is.
+pub fn reset_on_close(stream: &TcpStream) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let size = std::mem::size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the descriptor is open while `stream` is borrowed, and the value outlives the call.
+    let set = unsafe {
+        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const linger).cast(), size)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Calls `handler` on Ctrl-C, SIGTERM and a closed terminal.

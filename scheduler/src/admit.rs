@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millwork_shared::Result;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
@@ -15,6 +15,8 @@ use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket, WINDOW};
 use millwork_shared::jobs::queries::{self, DueJob};
 use tokio::sync::Notify;
 
+use crate::metrics::METRICS;
+
 pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How often jobs whose time has come are looked for.
 const DUE_POLL: Duration = Duration::from_millis(500);
@@ -22,6 +24,15 @@ const DUE_POLL: Duration = Duration::from_millis(500);
 const RESCAN: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 const LANES_PER_PAGE: i64 = 1_000;
+
+/// Why a lane is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// It runs low.
+    Demand,
+    /// Everything is compared with the ledger.
+    Rescan,
+}
 
 /// Fills the windows of all lanes.
 pub struct Admission {
@@ -62,19 +73,19 @@ impl Admission {
     /// Reads on in one lane until its window is full or the lane ends.
     async fn fill(&self, lane: Lane) -> Result<()> {
         let room = self.dispatcher.room(lane.queue, &[lane]).await?.first().copied().unwrap_or(0);
-        self.admit(lane, true, room).await
+        self.admit(lane, Reason::Demand, room).await
     }
 
-    /// Offers what the ledger has of `lane`, `onward` from where the last fill ended or from its head. An empty window
-    /// may have been wiped, and is always filled from the head.
-    async fn admit(&self, lane: Lane, onward: bool, room: usize) -> Result<()> {
+    /// Offers what the ledger has of `lane`: on demand from where the last fill ended, at a rescan from its head. An
+    /// empty window may have been wiped, and is always filled from the head.
+    async fn admit(&self, lane: Lane, reason: Reason, room: usize) -> Result<()> {
         if room == 0 {
             return Ok(());
         }
         if room >= WINDOW {
             self.lock().remove(&lane);
         }
-        let after = self.lock().get(&lane).filter(|_| onward).cloned();
+        let after = self.lock().get(&lane).filter(|_| reason == Reason::Demand).cloned();
         // Taken away before the look into the ledger: a job that is stored after it goes to Redis by itself.
         self.dispatcher.unmark_full(lane).await?;
         let look = async {
@@ -88,8 +99,16 @@ impl Admission {
             .iter()
             .map(|job| Ticket { tenant: lane.tenant, id: job.id, queue: lane.queue, priority: lane.priority })
             .collect();
-        self.dispatcher.admit(&tickets).await?;
-        if due.len() < room {
+        let added = self.dispatcher.admit(&tickets).await?;
+        let whole = due.len() < room;
+        match reason {
+            Reason::Demand => METRICS.demand.count(tickets.len(), added),
+            Reason::Rescan => METRICS.rescan.count(tickets.len(), added),
+        }
+        if reason == Reason::Rescan && whole {
+            METRICS.repaired.inc_by(added as u64);
+        }
+        if whole {
             self.lock().remove(&lane);
         } else {
             self.dispatcher.mark_full(lane).await?;
@@ -127,7 +146,8 @@ impl Admission {
         };
         let (tickets, last) = self.system.within(PATIENCE, look).await?;
         // As intake does: behind a backlog they wait their turn in the ledger.
-        self.dispatcher.offer_now(&tickets).await?;
+        let added = self.dispatcher.offer_now(&tickets).await?;
+        METRICS.due.count(tickets.len(), added);
         Ok(last)
     }
 
@@ -151,6 +171,7 @@ impl Admission {
     /// # Errors
     /// Fails when a store does not answer; what was put back until then stays.
     pub async fn rescan_once(&self) -> Result<()> {
+        let began = Instant::now();
         let look = async {
             let mut tx = self.system.system().await?;
             let pauses = queries::list_pauses(&mut tx).await?;
@@ -173,11 +194,12 @@ impl Admission {
                 let Some(queue) = same_queue.first().map(|lane| lane.queue) else { continue };
                 let room = self.dispatcher.room(queue, same_queue).await?;
                 for (&lane, room) in same_queue.iter().zip(room) {
-                    self.admit(lane, false, room).await?;
+                    self.admit(lane, Reason::Rescan, room).await?;
                 }
             }
             after = lanes.last().copied();
             if i64::try_from(lanes.len()).is_ok_and(|n| n < LANES_PER_PAGE) {
+                METRICS.rescanned(began.elapsed());
                 return Ok(());
             }
         }

@@ -14,7 +14,7 @@ struct Cli {
     stores: StoreArgs,
     #[command(flatten)]
     log: LogConfig,
-    /// Where /health is served [default: 127.0.0.1:8082]
+    /// Where /health and /metrics are served [default: 127.0.0.1:8082]
     #[arg(long, env = "SCHEDULER_ADDR")]
     scheduler_addr: Option<String>,
 }

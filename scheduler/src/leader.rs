@@ -9,6 +9,8 @@ use millwork_shared::Result;
 use millwork_shared::infra::db::{Db, LeaderLock};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::METRICS;
+
 /// How often a standby tries to lead, and a leader makes sure that it still does.
 const CHECK: Duration = Duration::from_secs(2);
 
@@ -22,6 +24,7 @@ where
         match LeaderLock::try_take(&db).await {
             Ok(Some(lock)) => {
                 tracing::info!("leading");
+                let _leading = METRICS.lead();
                 let term = stop.child_token();
                 tokio::select! {
                     () = duties(term.clone()) => {}

@@ -2,23 +2,38 @@
 
 use std::sync::Arc;
 
+use millwork_shared::infra::disk::Volume;
 use millwork_shared::infra::health::Probes;
+use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::{db, redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::METRICS;
 
 /// From the ledger to Redis.
 pub mod admit;
+/// Queues that fall behind, and mails of alerts that had to wait.
+pub mod alerts;
 /// Flags and environment.
 pub mod config;
-/// `/health/*`.
+/// Counts the jobs of the queues, for whoever scrapes.
+pub mod count;
+/// Fires the schedules of tenants.
+pub mod fire;
+/// Tells the ends of jobs to those who wait for them.
+pub mod follow;
+/// `/health/*` and `/metrics`.
 mod health;
 /// One scheduler of several leads.
 pub mod leader;
+/// Figures for Prometheus.
+pub mod metrics;
 /// Takes jobs back from workers that are gone.
 pub mod reap;
-/// Contents page: every cron line.
+/// Contents page: every cron line of our own.
 pub mod schedule;
 
 /// Runs the scheduler process until `stop`.
@@ -30,9 +45,12 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stores = config.stores;
     let dispatcher = Dispatcher::new(stores.redis.clone());
-    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone() };
+    let volumes = vec![Volume::temporary()];
+    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes };
+    tasks::spawn("metrics", METRICS.vitals.watch(probes.clone()));
     let serve = tasks::spawn("health", health::serve(config.addr, probes, stop.clone()));
     db::wait_for_schema(&stores.db, &stop).await?;
+    tasks::spawn("depths", METRICS.depths.watch(stores.db.system()));
     let lead = tasks::spawn(
         "leader",
         leader::lead(stores.db.clone(), stop.clone(), move |term| duties(stores.clone(), dispatcher.clone(), term)),
@@ -58,8 +76,15 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
         }
     }
     tasks::join(&mut duties, admission.clone().admit_due());
-    tasks::join(&mut duties, admission.clone().rescan());
-    tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission));
+    if !sabotage::is_on(Sabotage::NoRepair) {
+        tasks::join(&mut duties, admission.clone().rescan());
+    }
+    tasks::join(&mut duties, count::count_queues(system.clone()));
+    let ended = Arc::new(Notify::new());
+    tasks::join(&mut duties, reap::reap_lost(system.clone(), dispatcher.clone(), admission, ended.clone()));
+    tasks::join(&mut duties, follow::tell(system.clone(), dispatcher.clone(), ended));
+    tasks::join(&mut duties, alerts::raise(system.clone(), dispatcher.clone()));
+    tasks::join(&mut duties, fire::fire_due(system.clone(), dispatcher.clone()));
     tasks::join(&mut duties, schedule::run(system, dispatcher));
     tokio::select! {
         () = term.cancelled() => {}

@@ -7,15 +7,17 @@ use millwork_shared::Result;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::queries::{self, ReapReport};
+use tokio::sync::Notify;
 
 use crate::admit::Admission;
+use crate::metrics::METRICS;
 
 const EVERY: Duration = Duration::from_secs(1);
 /// After the database was away, every lease may have run out: workers are given the time of a heartbeat to come back.
 const AMNESTY: Duration = Duration::from_secs(7);
 
-/// Looks for lost workers, for ever.
-pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<Admission>) {
+/// Looks for lost workers, for ever. `ended` is told when that ended jobs.
+pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<Admission>, ended: Arc<Notify>) {
     let mut watching_since = Instant::now();
     let mut last_look = Instant::now();
     loop {
@@ -31,6 +33,9 @@ pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<
             Ok(report) => {
                 last_look = Instant::now();
                 if let Some(report) = report {
+                    if report.1.quarantined + report.1.cancelled > 0 {
+                        ended.notify_one();
+                    }
                     put_back(report, &dispatcher, &admission).await;
                 }
             }
@@ -52,7 +57,10 @@ pub async fn look(system: &SystemDb) -> Result<(usize, ReapReport)> {
     let mut tx = system.system().await?;
     let lost = queries::mark_lost(&mut tx).await?;
     let report = queries::reap(&mut tx, &lost).await?;
+    let newly_lost = if lost.is_empty() { 0 } else { queries::count_newly_lost(&mut tx).await? };
     tx.commit().await?;
+    METRICS.workers_lost.inc_by(u64::try_from(newly_lost).unwrap_or(0));
+    METRICS.reaped(report.requeued.len(), report.quarantined, report.cancelled);
     Ok((lost.len(), report))
 }
 

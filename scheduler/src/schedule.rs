@@ -1,4 +1,4 @@
-//! Contents page: every cron line. A tick only enqueues, and says its name and time, so that two schedulers that both
+//! Contents page: every cron line of our own. A tick only enqueues, and says its name and time, so that two schedulers that both
 //! fire enqueue one job.
 
 use std::str::FromStr;

@@ -1,7 +1,11 @@
 //! What the processes of Millwork must agree on: rows, rules, payloads, and the means to reach them.
 
+/// What tenants want to be told of: jobs that fail, queues that fall behind.
+pub mod alerts;
 /// Passwords, tokens, API keys: what proves who is calling.
 pub mod auth;
+/// Jobs that were submitted together, and what runs when all have ended.
+pub mod batches;
 /// What may be called from here: rules on addresses and URLs given by third parties.
 pub mod egress;
 /// E-mail: whom it may go to, what it may say, and the job that sends it.
@@ -22,6 +26,8 @@ pub mod infra;
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.
 pub mod maintenance;
+/// Jobs that come again by the clock of a place.
+pub mod schedules;
 /// Tenants, and the roles people hold in them.
 pub mod tenants;
 /// Databases, clocks and peers for tests.

@@ -39,7 +39,7 @@ struct Cli {
     /// Where the API listens; PUBLIC_URL is derived from it [default: 127.0.0.1:8080]
     #[arg(long, env = "API_ADDR")]
     api_addr: Option<String>,
-    /// Where /health is served [default: 127.0.0.1:8081]
+    /// Where /health and /metrics are served [default: 127.0.0.1:8081]
     #[arg(long, env = "WORKER_ADDR")]
     worker_addr: Option<String>,
     /// Queues to serve, each with its own concurrency if given: webhooks=200,email [default: all]

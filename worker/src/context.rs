@@ -7,6 +7,7 @@ use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::PublicUrl;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{Db, SystemDb};
+use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::egress::Egress;
 use crate::email::Mailer;
@@ -27,6 +28,8 @@ pub struct Context {
     pub mailer: Mailer,
     /// What links in mails start with.
     pub public_url: PublicUrl,
+    /// For jobs that make others due.
+    pub dispatcher: Dispatcher,
 }
 
 #[cfg(feature = "testing")]
@@ -58,6 +61,10 @@ impl Context {
             deliveries: Deliveries::new(webhooks, db.db.system(), millwork_shared::testing::redis()),
             mailer: mailer.ok_or_else(|| anyhow::anyhow!("no mailer"))?,
             public_url: "http://millwork.example".parse().map_err(anyhow::Error::msg)?,
+            dispatcher: Dispatcher::with_prefix(
+                millwork_shared::testing::redis(),
+                millwork_shared::testing::key_prefix(),
+            ),
         })
     }
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use millwork_shared::infra::clock::Clock;
+use millwork_shared::infra::disk::Volume;
 use millwork_shared::infra::health::Probes;
 use millwork_shared::infra::{db, tasks};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use tokio_util::sync::CancellationToken;
+
+use crate::metrics::METRICS;
 
 /// Mails to users about their accounts.
 pub mod auth;
@@ -18,12 +21,16 @@ pub mod context;
 pub mod egress;
 /// Sends mail: words from templates or from the client, by SMTP or into a folder.
 pub mod email;
-/// `/health/*`.
+/// `/health/*` and `/metrics`.
 mod health;
 /// Calls of a URL, made later.
 pub mod http_requests;
+/// Work on jobs themselves.
+pub mod jobs;
 /// Partitions and retention.
 pub mod maintenance;
+/// Figures for Prometheus.
+pub mod metrics;
 /// Contents page: every feature's handlers.
 pub mod registry;
 /// Claim, run and complete: everything that handlers need not know.
@@ -40,8 +47,12 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stores = config.stores;
     let dispatcher = Dispatcher::new(stores.redis.clone());
-    let serve =
-        health::serve(config.addr, Probes { db: stores.db.clone(), dispatcher: dispatcher.clone() }, stop.clone());
+    let mail = config.mailer.reach();
+    let folder = mail.folder().map(|folder| Volume::new("mail", folder));
+    let volumes = [Volume::temporary()].into_iter().chain(folder).collect();
+    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes };
+    tasks::spawn("metrics", METRICS.vitals.watch(probes.clone()));
+    let serve = health::serve(config.addr, health::Dependencies { probes, mail }, stop.clone());
     let serve = tasks::spawn("health", serve);
     db::wait_for_schema(&stores.db, &stop).await?;
     let context = context::Context {
@@ -54,6 +65,7 @@ pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Res
         deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system(), stores.redis),
         mailer: config.mailer,
         public_url: config.public_url,
+        dispatcher: dispatcher.clone(),
     };
     let runtime = runtime::Runtime {
         settings: config.settings,

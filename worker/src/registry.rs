@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
-use crate::{auth, email, maintenance};
+use crate::{auth, email, jobs, maintenance};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
@@ -18,6 +18,8 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
         .with(maintenance::clean_up)
+        .with(jobs::bulk::replay)
+        .with(jobs::bulk::cancel)
         .with(call)
         .with(deliver)
 }

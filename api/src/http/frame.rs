@@ -13,6 +13,7 @@ use super::guard::METHODS;
 use super::problem;
 use super::request::{RequestInfo, X_REQUEST_ID};
 use crate::App;
+use crate::metrics::{METRICS, Seen};
 
 /// Longest time a request may take until its answer begins.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -27,6 +28,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let info = RequestInfo::of(request.headers());
+        let seen = Seen::default();
+        let in_flight = METRICS.begin(&seen);
         let span = tracing::info_span!(
             "request",
             request.id = info.id(),
@@ -35,11 +38,13 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
         );
         request.set_data(info.clone());
         request.set_data(self.app.clone());
+        request.set_data(seen);
         let answer = async {
             let response = self.answer(request).await;
             problem::finish(response, &info)
         };
         let mut response = answer.instrument(span).await;
+        in_flight.end(response.status());
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, info.id_header());
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

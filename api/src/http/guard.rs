@@ -1,6 +1,7 @@
 //! Wraps the endpoints of an API, so that what poem-openapi refuses is a problem document with the right details.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use poem::endpoint::BoxEndpoint;
 use poem::http::{HeaderValue, Method, StatusCode, header};
@@ -10,6 +11,7 @@ use poem_openapi::registry::{MetaApi, Registry};
 
 use super::error::ApiError;
 use super::problem::{self, Problem};
+use crate::metrics::{Route, Seen};
 
 /// The routes of `T`, each answering in problem documents, with a 405 (and `Allow`) for every other method.
 pub struct Guarded<T>(pub T);
@@ -26,16 +28,29 @@ impl<T: OpenApi> OpenApi for Guarded<T> {
     fn add_routes(self, table: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {
         let mut routes = HashMap::new();
         self.0.add_routes(&mut routes);
+        let documented: HashMap<String, String> =
+            T::meta().into_iter().flat_map(|api| api.paths).map(|path| (nameless(&path.path), path.path)).collect();
         for (path, methods) in routes {
-            table.insert(path, complete(methods));
+            let pattern = documented.get(&nameless(&path)).unwrap_or(&path);
+            let methods = complete(&format!("/api/v1{pattern}"), methods);
+            table.insert(path, methods);
         }
     }
 }
 
-fn complete(methods: HashMap<Method, BoxEndpoint<'static>>) -> HashMap<Method, BoxEndpoint<'static>> {
+/// A path without the names of its parameters, which the table of routes does not know.
+fn nameless(path: &str) -> String {
+    path.split('/').map(|part| if part.starts_with([':', '{']) { "{}" } else { part }).collect::<Vec<_>>().join("/")
+}
+
+/// `pattern` is the route's address, by which it is counted.
+fn complete(pattern: &str, methods: HashMap<Method, BoxEndpoint<'static>>) -> HashMap<Method, BoxEndpoint<'static>> {
     let known: Vec<Method> = methods.keys().cloned().collect();
-    let mut complete: HashMap<Method, BoxEndpoint<'static>> =
-        methods.into_iter().map(|(method, endpoint)| (method, Explained(endpoint).boxed())).collect();
+    let explained = |(method, inner): (Method, _)| {
+        let route = Arc::new(Route::new(method.as_str(), pattern));
+        (method, Explained { route, inner }.boxed())
+    };
+    let mut complete: HashMap<Method, BoxEndpoint<'static>> = methods.into_iter().map(explained).collect();
     for method in METHODS {
         let served_by_get = method == Method::HEAD && known.contains(&Method::GET);
         if !served_by_get && !complete.contains_key(&method) {
@@ -59,19 +74,25 @@ pub(super) const METHODS: [Method; 9] = [
 ];
 
 /// One endpoint outside of the API, for GET and HEAD.
-pub fn get_only(endpoint: impl Endpoint<Output = Response> + 'static) -> poem::RouteMethod {
+pub fn get_only(pattern: &str, endpoint: impl Endpoint<Output = Response> + 'static) -> poem::RouteMethod {
     let methods = HashMap::from([(Method::GET, endpoint.boxed())]);
-    complete(methods).into_iter().fold(poem::RouteMethod::new(), |route, (method, ep)| route.method(method, ep))
+    complete(pattern, methods)
+        .into_iter()
+        .fold(poem::RouteMethod::new(), |route, (method, ep)| route.method(method, ep))
 }
 
-/// Gives the framework's errors their problem while their type is still known.
-struct Explained<E>(E);
+/// Gives the framework's errors their problem while their type is still known, and the request its route.
+struct Explained<E> {
+    route: Arc<Route>,
+    inner: E,
+}
 
 impl<E: Endpoint<Output = Response>> Endpoint for Explained<E> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        let result = self.0.call(request).await;
+        Seen::note(&request, &self.route);
+        let result = self.inner.call(request).await;
         match result {
             Err(error) if error.data::<Problem>().is_none() && !error.is_from_response() => {
                 Err(problem::of_framework(&error).into())

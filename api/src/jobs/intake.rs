@@ -4,11 +4,12 @@
 //! Two writers: the plain one, whose jobs cannot clash with anything, and the careful one, for jobs with a unique key
 //! or an idempotency key.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{Dedicated, Durability, SystemDb};
 use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::{NewJob, queries};
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::careful;
 use crate::http::ApiError;
+use crate::metrics::{self, METRICS};
 
 /// Submissions that wait for a writer at most; more are told to come back.
 const WAITING: usize = 4_096;
@@ -52,13 +54,16 @@ pub enum Stored {
 impl Intake {
     /// Starts the writers.
     pub fn start(system: SystemDb, dispatcher: Dispatcher) -> Self {
-        let writer = |careful| {
+        let writer = |means| {
             let (submit, submissions) = mpsc::channel(WAITING);
-            let writer = Writer { system: system.clone(), dispatcher: dispatcher.clone(), careful };
+            let writer = Writer { system: system.clone(), dispatcher: dispatcher.clone(), means };
             tasks::detach(writer.run(submissions));
             submit
         };
-        Self { plain: writer(false), careful: writer(true) }
+        Self {
+            plain: writer(Means::Plain(Box::new(system.dedicated(Durability::Durable)))),
+            careful: writer(Means::Careful),
+        }
     }
 
     /// Stores a job and, with it, the answer for its idempotency key. Returns after the commit.
@@ -66,11 +71,16 @@ impl Intake {
     /// # Errors
     /// 503 when too many wait already, or the database does not answer.
     pub async fn store(&self, job: NewJob, key: Option<IdempotencyRecord>) -> Result<Stored, ApiError> {
-        let writer = if key.is_some() || job.unique.is_some() { &self.careful } else { &self.plain };
+        let careful = key.is_some() || job.unique.is_some();
+        let (writer, figures) = if careful { (&self.careful, &METRICS.careful) } else { (&self.plain, &METRICS.plain) };
         let (answer, answered) = oneshot::channel();
-        writer
-            .try_send(Submission { job, key, answer })
-            .map_err(|_| ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1))?;
+        writer.try_send(Submission { job, key, answer }).map_err(|_| {
+            figures.refused.inc();
+            ApiError::unavailable("too many jobs wait to be stored; try again in a moment", 1)
+        })?;
+        if !careful && sabotage::is_on(Sabotage::AckBeforeCommit) {
+            return Ok(Stored::New);
+        }
         let lost = || Error::Internal(anyhow::anyhow!("the writer of jobs went away"));
         Ok(answered.await.map_err(|_| lost())??)
     }
@@ -79,33 +89,54 @@ impl Intake {
 struct Writer {
     system: SystemDb,
     dispatcher: Dispatcher,
-    careful: bool,
+    means: Means,
+}
+
+/// How a writer stores a batch.
+enum Means {
+    /// One statement, which is a transaction by itself.
+    Plain(Box<Dedicated>),
+    /// Keys first, then the jobs that got theirs, in one transaction.
+    Careful,
+}
+
+impl Means {
+    fn figures(&self) -> &'static metrics::Writer {
+        match self {
+            Self::Plain(_) => &METRICS.plain,
+            Self::Careful => &METRICS.careful,
+        }
+    }
 }
 
 impl Writer {
-    async fn run(self, mut submissions: mpsc::Receiver<Submission>) {
+    async fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
         let mut batch = Vec::with_capacity(BATCH);
         while submissions.recv_many(&mut batch, BATCH).await > 0 {
             self.store_all(std::mem::take(&mut batch)).await;
         }
     }
 
-    async fn store_all(&self, batch: Vec<Submission>) {
+    async fn store_all(&mut self, batch: Vec<Submission>) {
         let (mut jobs, mut keys, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for Submission { job, key, answer } in batch {
             jobs.push(job);
             keys.push(key);
             answers.push(answer);
         }
+        let (figures, began) = (self.means.figures(), Instant::now());
         let stored = self.store(&jobs, &keys).await;
         match stored {
             Ok(stored) => {
+                figures.batch.observe(jobs.len() as f64);
+                figures.commit_s.observe(began.elapsed().as_secs_f64());
                 let new: Vec<NewJob> = jobs
                     .into_iter()
                     .zip(&stored)
                     .filter(|(_, s)| matches!(s, Stored::New))
                     .map(|(job, _)| job)
                     .collect();
+                figures.jobs.inc_by(new.len() as u64);
                 self.dispatcher.offer(&new);
                 for (answer, stored) in answers.into_iter().zip(stored) {
                     let _ = answer.send(Ok(stored));
@@ -125,19 +156,25 @@ impl Writer {
         }
     }
 
-    async fn store(&self, jobs: &[NewJob], keys: &[Option<IdempotencyRecord>]) -> Result<Vec<Stored>> {
+    async fn store(&mut self, jobs: &[NewJob], keys: &[Option<IdempotencyRecord>]) -> Result<Vec<Stored>> {
+        let system = &self.system;
         let store = async {
-            let mut tx = self.system.system().await?;
-            let stored = if self.careful {
-                careful::store(&mut tx, jobs, keys).await?
-            } else {
-                queries::insert(&mut tx, jobs).await?;
-                jobs.iter().map(|_| Stored::New).collect()
-            };
-            tx.commit().await?;
-            Ok(stored)
+            match &mut self.means {
+                Means::Plain(ledger) => {
+                    let mut connection = ledger.take().await?;
+                    queries::insert(&mut connection, jobs).await?;
+                    ledger.keep(connection);
+                    Ok(jobs.iter().map(|_| Stored::New).collect())
+                }
+                Means::Careful => {
+                    let mut tx = system.system().await?;
+                    let stored = careful::store(&mut tx, jobs, keys).await?;
+                    tx.commit().await?;
+                    Ok(stored)
+                }
+            }
         };
-        self.system.within(DEADLINE, store).await
+        system.within(DEADLINE, store).await
     }
 }
 

@@ -1,12 +1,18 @@
 //! Work that is done later.
 
+/// Replaying and cancelling many jobs, as a job.
+pub mod bulk;
 mod careful;
+/// Storing jobs that belong together.
+mod chains;
 /// Figures of the queues.
 pub mod figures;
 /// Storing jobs, many requests' at once.
 pub mod intake;
-mod submit;
-mod types;
+/// From a request to a job that can be stored.
+pub mod submit;
+/// Bodies.
+pub mod types;
 /// Watching jobs for whoever streams their changes.
 pub mod watch;
 
@@ -15,7 +21,7 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::ids::JobId;
+use millwork_shared::infra::ids::{BatchId, JobId, ScheduleId};
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
@@ -30,12 +36,14 @@ use uuid::Uuid;
 use self::figures::Figures;
 use self::intake::Stored;
 use self::submit::Submitter;
-use self::types::{Attempt, BatchRequest, Cancellation, Job, JobRequest, QueueName, StateName};
+pub use self::types::QueueName;
+use self::types::{Attempt, BatchRequest, Cancellation, Job, JobLog, JobRequest, StateName};
 use crate::App;
 use crate::http::{
     Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,
     idempotency,
 };
+use crate::metrics::METRICS;
 use crate::routes::Tag;
 
 /// Largest body of one job.
@@ -52,6 +60,7 @@ impl JobsApi {
     /// Submit a job
     ///
     /// 202 means that the job is committed to disk: whatever breaks from now on, it runs. It may run twice after a crash.
+    /// A job may wait for others: see `after`.
     #[oai(path = "/jobs", method = "post", operation_id = "jobs.submit")]
     async fn submit(
         &self,
@@ -63,7 +72,10 @@ impl JobsApi {
     ) -> Result<Accepted<Job>> {
         caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
-        let job = submit::one(&raw, &submitter(&caller, &app, &info.cause()))?;
+        let (job, wait) = submit::one(&raw, &submitter(&caller, &app, &info.cause()))?;
+        if let Some(wait) = wait {
+            return chains::submit(&app, &caller, key, body::hash(&raw), job, wait).await;
+        }
         let answer = Accepted::at(&Job::from(&job), app.url(&format!("/api/v1/jobs/{}", job.id)))?;
 
         let body_hash = body::hash(&raw);
@@ -89,7 +101,8 @@ impl JobsApi {
 
     /// Submit many jobs, all or none
     ///
-    /// Faults name the index of the job they are in.
+    /// Faults name the index of the job they are in. Items may wait for items before them, by their `ref`. With `batch` they
+    /// are counted together: `Location` and each job's `batch_id` say where.
     #[oai(path = "/jobs/batch", method = "post", operation_id = "jobs.submit_batch")]
     async fn submit_batch(
         &self,
@@ -101,16 +114,10 @@ impl JobsApi {
     ) -> Result<Accepted<Vec<Job>>> {
         caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
-        let jobs = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
-        let mut work = match key.begin(&app, &caller, body::hash(&raw)).await? {
-            Begun::Replay(answer) => return Ok(answer.into()),
-            Begun::Work(work) => work,
-        };
-        if let Some((n, holder)) = queries::enqueue_free(&mut work, &jobs).await? {
-            return Err(not_unique(Some(n), holder));
-        }
-        let answer = work.finish(Accepted::new(&jobs.iter().map(Job::from).collect())?).await?;
-        app.dispatcher.offer(&jobs);
+        let batch = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
+        let count = batch.jobs.len();
+        let answer = chains::submit_batch(&app, &caller, key, body::hash(&raw), batch).await?;
+        METRICS.batch_jobs.inc_by(count as u64);
         Ok(answer)
     }
 
@@ -130,6 +137,10 @@ impl JobsApi {
         queue: Query<Option<QueueName>>,
         /// Only jobs with this tag
         tag: Query<Option<String>>,
+        /// Only jobs that this schedule made
+        schedule_id: Query<Option<Uuid>>,
+        /// Only jobs of this batch
+        batch_id: Query<Option<Uuid>>,
         /// Only jobs created at or after this moment
         from: Query<Option<Time>>,
         /// Only jobs created before this moment
@@ -146,6 +157,8 @@ impl JobsApi {
             kind: kind.0,
             queue: queue.0.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
             tag: tag.0,
+            schedule: schedule_id.0.map(ScheduleId),
+            batch: batch_id.0.map(BatchId),
             from: from.0.map(|time| time.0),
             to: to.0.map(|time| time.0),
             before: page.before().map(JobId),
@@ -217,9 +230,24 @@ impl JobsApi {
         Answer::new(&rows.into_iter().map(Attempt::from).collect())
     }
 
+    /// Show the log of a job
+    ///
+    /// What its handlers have written while they ran, of all attempts; seen here within a second or so. Not every kind
+    /// writes something.
+    #[oai(path = "/jobs/:id/logs", method = "get", operation_id = "jobs.logs")]
+    async fn logs(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<JobLog>> {
+        caller.require(Permission::JobsRead)?;
+        let mut tx = app.db.tenant(caller.tenant).await?;
+        queries::get(&mut tx, JobId(id.0)).await?;
+        let log = queries::read_log(&mut tx, JobId(id.0)).await?;
+        tx.commit().await?;
+        Answer::new(&log.into())
+    }
+
     /// Follow a job
     ///
-    /// Its changes as server-sent events, each the whole job, from how it stands now until it has ended.
+    /// Its changes, those of its progress included, as server-sent events, each the whole job, from how it stands now
+    /// until it has ended.
     #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
     async fn events(
         &self,
@@ -255,7 +283,8 @@ impl JobsApi {
 
     /// Cancel a job
     ///
-    /// A job that waits ends at once. One that runs is told within a second; it ends as `cancelled` when it stops.
+    /// A job that waits ends at once. One that runs is told within a second; it ends as `cancelled` when it stops. Jobs
+    /// that wait for it go by their `on_predecessor_failure`.
     #[oai(path = "/jobs/:id/cancel", method = "post", operation_id = "jobs.cancel")]
     async fn cancel(
         &self,
@@ -273,7 +302,9 @@ impl JobsApi {
             CancelResult::Cancelled => State::Cancelled,
             CancelResult::Requested => State::Running,
         };
-        work.finish(Accepted::new(&Cancellation { id: id.0, state: state.as_str().to_owned() })?).await
+        let answer = work.finish(Accepted::new(&Cancellation { id: id.0, state: state.as_str().to_owned() })?).await?;
+        app.followers.tell_soon();
+        Ok(answer)
     }
 
     /// Run a job again
@@ -294,7 +325,8 @@ impl JobsApi {
     }
 }
 
-fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
+/// Who submits a job by this request.
+pub fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
     Submitter { tenant: caller.tenant, now: app.clock.now(), cause, nets: &app.settings.nets }
 }
 
@@ -310,7 +342,7 @@ async fn read(
 }
 
 /// 409: the key of a job, in a batch the `index`-th from zero, is held by another.
-fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
+pub fn not_unique(index: Option<usize>, holder: JobId) -> ApiError {
     let detail = format!("the unique key is held by job {holder}");
     let error = ApiError::new(StatusCode::CONFLICT, "job_not_unique", detail).with("job_id", holder.to_string());
     match index {

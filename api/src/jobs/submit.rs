@@ -1,17 +1,20 @@
 //! From a request to a job that can be stored.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use millwork_shared::alerts::TAG_PREFIX;
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::ids::{JobId, TenantId};
+use millwork_shared::jobs::chains::{MOST_PREDECESSORS, OnFailure, Wait};
 use millwork_shared::jobs::kinds::Echo;
 use millwork_shared::jobs::{Cause, Due, Job, NewJob, Priority, Queue, Unique, kinds};
 use poem_openapi::types::Type;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::types::{BatchRequest, JobRequest, QueueName};
+use super::types::{BatchOptions, BatchRequest, JobRequest, QueueName};
 use crate::http::{ApiError, Fault, Result, body};
 
 /// Longest way ahead that a job may be due.
@@ -33,14 +36,14 @@ const MOST: usize = 1_000;
 /// Faults told at once at most.
 const MOST_FAULTS: usize = 50;
 
-/// The job that a body asks for.
+/// The job that a body asks for, and the jobs that it is to run after.
 ///
 /// # Errors
 /// 400 when it is not JSON, 422 with every fault at once.
-pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<NewJob> {
-    match serde_json::from_slice(raw).ok().and_then(|request| job(request, by)) {
+pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<(NewJob, Option<Wait>)> {
+    match serde_json::from_slice(raw).ok().and_then(|request| job(request, by, None)) {
         Some(job) => Ok(job),
-        None => Err(refusal::<JobRequest>(raw, by, |body| vec![(String::new(), body)])),
+        None => Err(refusal::<JobRequest>(raw, by, None, |body| vec![(String::new(), body)])),
     }
 }
 
@@ -48,22 +51,91 @@ pub fn one(raw: &[u8], by: &Submitter<'_>) -> Result<NewJob> {
 ///
 /// # Errors
 /// As [`one`].
-pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<Vec<NewJob>> {
+pub fn many(raw: &[u8], by: &Submitter<'_>) -> Result<Batch> {
     let request: Option<BatchRequest> = serde_json::from_slice(raw).ok();
     let request = request.filter(|r| (1..=MOST).contains(&r.jobs.len()));
-    match request.and_then(|r| r.jobs.into_iter().map(|request| job(request, by)).collect()) {
-        Some(jobs) => Ok(jobs),
-        None => Err(refusal::<BatchRequest>(raw, by, |body| {
+    match request.and_then(|r| batch(r, by)) {
+        Some(batch) => Ok(batch),
+        None => Err(refusal::<BatchRequest>(raw, by, Some(Names::default()), |body| {
             let jobs = body["jobs"].as_array().into_iter().flatten().take(MOST).enumerate();
-            jobs.map(|(n, job)| (format!("/jobs/{n}"), job)).collect()
+            let jobs = jobs.map(|(n, job)| (format!("/jobs/{n}"), job));
+            let last = body["batch"].get("on_complete").map(|job| (ON_COMPLETE.to_owned(), job));
+            jobs.chain(last).collect()
         })),
     }
 }
 
-/// Everything that is wrong with a body: what its schema says, and what only we know, of all that can be read.
+/// Where in the body of a batch the job is that runs last.
+const ON_COMPLETE: &str = "/batch/on_complete";
+
+/// Jobs that are stored together.
+pub struct Batch {
+    pub jobs: Vec<NewJob>,
+    /// Of those that are to run after others.
+    pub waits: Vec<Wait>,
+    /// How they are counted together, if they are.
+    pub options: Option<Options>,
+}
+
+/// How jobs are counted together.
+pub struct Options {
+    pub name: Option<String>,
+    pub on_complete: Option<NewJob>,
+}
+
+/// The names that the items of a batch so far have given themselves.
+type Names = HashMap<String, JobId>;
+
+/// None when something is wrong with one of them.
+fn batch(request: BatchRequest, by: &Submitter<'_>) -> Option<Batch> {
+    let options = match request.batch {
+        Some(BatchOptions { name, on_complete }) => Some(Options {
+            name: match name {
+                Some(name) if !is_title(&name.0) => return None,
+                name => name.map(|name| name.0),
+            },
+            on_complete: match on_complete {
+                Some(request) if !last_faults(&request).is_empty() => return None,
+                Some(request) => Some(job(request, by, None)?.0),
+                None => None,
+            },
+        }),
+        None => None,
+    };
+    let (mut jobs, mut waits, mut names) = (Vec::with_capacity(request.jobs.len()), Vec::new(), Names::new());
+    for mut request in request.jobs {
+        let name = request.reference.take();
+        if name.as_ref().is_some_and(|name| !is_free(name, &names)) {
+            return None;
+        }
+        let (job, wait) = job(request, by, Some(&names))?;
+        names.extend(name.map(|name| (name, job.id)));
+        jobs.push(job);
+        waits.extend(wait);
+    }
+    Some(Batch { jobs, waits, options })
+}
+
+/// Whether `name` is what the schema says of it.
+fn is_title(name: &str) -> bool {
+    (1..=200).contains(&name.chars().count()) && !name.chars().any(char::is_control)
+}
+
+/// What is wrong with the place of a job that runs when a batch has finished.
+fn last_faults(request: &JobRequest) -> Vec<Fault> {
+    let fault = |field: &str, detail: &str| Fault::new(format!("{ON_COMPLETE}/{field}"), "forbidden", detail);
+    let after = request.after.as_ref().map(|_| fault("after", "it runs after all jobs of the batch"));
+    let name = request.reference.as_ref().map(|_| fault("ref", "no item can wait for it"));
+    let policy = request.on_predecessor_failure.map(|_| fault("on_predecessor_failure", "it runs however they end"));
+    after.into_iter().chain(name).chain(policy).collect()
+}
+
+/// Everything that is wrong with a body: what its schema says, and what only we know, of all that can be read. `names` is
+/// for a batch.
 fn refusal<T: Type + DeserializeOwned + 'static>(
     raw: &[u8],
     by: &Submitter<'_>,
+    mut names: Option<Names>,
     jobs: fn(&Value) -> Vec<(String, &Value)>,
 ) -> ApiError {
     let told = body::value(raw).and_then(|value| Ok((body::faults_of::<T>(&value)?, value)));
@@ -76,9 +148,16 @@ fn refusal<T: Type + DeserializeOwned + 'static>(
             break;
         }
         let Some(request) = readable(&base, job, &faults) else { continue };
-        let more = self::faults(&request, by.now, by.nets, &base);
-        let news: Vec<_> = more.into_iter().filter(|more| !faults.iter().any(|known| covers(known, more))).collect();
-        faults.extend(news);
+        let mut more = self::faults(&request, by.now, by.nets, &base);
+        if base == ON_COMPLETE {
+            more.extend(last_faults(&request));
+        } else {
+            more.extend(chain_faults(&request, &base, names.as_ref()));
+        }
+        if let (Some(names), Some(name)) = (&mut names, request.reference) {
+            names.insert(name, JobId::generate());
+        }
+        add_news(more, &mut faults);
     }
     faults.truncate(MOST_FAULTS);
     if let (true, Err(error)) = (faults.is_empty(), serde_json::from_slice::<T>(raw)) {
@@ -86,6 +165,18 @@ fn refusal<T: Type + DeserializeOwned + 'static>(
         faults.push(Fault::new("", "invalid", error.to_string()));
     }
     ApiError::invalid(faults)
+}
+
+/// Adds to `faults`, those that the schema finds, what only we know of the job at `base`.
+pub fn add_faults(base: &str, job: &Value, by: &Submitter<'_>, faults: &mut Vec<Fault>) {
+    let Some(request) = readable(base, job, faults) else { return };
+    add_news(self::faults(&request, by.now, by.nets, base), faults);
+}
+
+/// Adds those of `more` that are not about a place with a fault already.
+fn add_news(more: Vec<Fault>, faults: &mut Vec<Fault>) {
+    let news: Vec<_> = more.into_iter().filter(|more| !faults.iter().any(|known| covers(known, more))).collect();
+    faults.extend(news);
 }
 
 /// What can be read of a job that has faults already: it without the members that they point to.
@@ -107,21 +198,31 @@ fn covers(known: &Fault, other: &Fault) -> bool {
     other.pointer.strip_prefix(&known.pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The job that `request` asks for. None when something is wrong with it.
-fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
+/// The job that `request` asks for, which waits for no other. None when something is wrong with it.
+pub fn lone_job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
+    Some(job(request, by, None)?.0)
+}
+
+/// The job that `request` asks for, and its wait for others. None when something is wrong with it.
+fn job(request: JobRequest, by: &Submitter<'_>, names: Option<&Names>) -> Option<(NewJob, Option<Wait>)> {
     let Submitter { tenant, now, cause, nets } = *by;
     let kind = kinds::find(&request.kind)?;
-    if !faults(&request, now, nets, "").is_empty() {
+    if !faults(&request, now, nets, "").is_empty() || !chain_faults(&request, "", names).is_empty() {
         return None;
     }
+    let id = JobId::generate();
+    let after = request.after.iter().flatten().map(|name| predecessor(name, names));
+    let after: Vec<JobId> = after.collect::<Option<_>>()?;
+    let on_failure = request.on_predecessor_failure.map(OnFailure::from).unwrap_or_default();
+    let wait = (!after.is_empty()).then_some(Wait { job: id, after, on_failure });
     let due = match (request.run_at, request.delay_s) {
         (Some(at), _) if at.0 > now => Due::At(at.0),
         (_, Some(delay_s)) if delay_s > 0 => Due::In(Duration::from_secs(delay_s.into())),
         _ => Due::Now,
     };
     let hold = request.unique_for_s.map(|s| Duration::from_secs(s.into()));
-    Some(NewJob {
-        id: JobId::generate(),
+    let job = NewJob {
+        id,
         tenant,
         queue: request.queue.map_or(kind.queue, Queue::from),
         kind: request.kind,
@@ -132,9 +233,64 @@ fn job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
         due,
         unique: request.unique_key.map(|key| Unique { key, hold }),
         tags: request.tags.unwrap_or_default(),
+        schedule: None,
         request_id: cause.request_id.clone(),
         traceparent: cause.traceparent.clone(),
-    })
+    };
+    Some((job, wait))
+}
+
+/// What `name` in `after` means: an id, or the name of an item of the same batch.
+fn predecessor(name: &str, names: Option<&Names>) -> Option<JobId> {
+    name.parse().ok().or_else(|| names?.get(name).copied())
+}
+
+/// Whether an item may take `name`: one that is no id, and nobody's.
+fn is_free(name: &str, names: &Names) -> bool {
+    is_name(name) && !names.contains_key(name)
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control) && name.parse::<JobId>().is_err()
+}
+
+/// What is wrong with the place of a job in a chain. `names` are those that it may wait for, in a batch.
+fn chain_faults(request: &JobRequest, base: &str, names: Option<&Names>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault =
+        |field: &str, code, detail: String| faults.push(Fault::new(format!("{base}/{field}"), code, detail));
+    match (&request.reference, names) {
+        (Some(_), None) => fault("ref", "batch_only", "`ref` names an item of a batch for the items after it".into()),
+        (Some(name), Some(_)) if !is_name(name) => {
+            fault("ref", "invalid", "a `ref` has 1 to 64 characters, none of them control, and is not an id".into());
+        }
+        (Some(name), Some(names)) if names.contains_key(name) => {
+            fault("ref", "duplicate", format!("`{name}` is the `ref` of an item before this one"));
+        }
+        _ => {}
+    }
+    let after = request.after.as_deref().unwrap_or_default();
+    if after.len() > MOST_PREDECESSORS {
+        fault("after", "too_many", format!("at most {MOST_PREDECESSORS} jobs"));
+    }
+    if after.is_empty() && request.on_predecessor_failure.is_some() {
+        let detail = "`on_predecessor_failure` is about the jobs in `after`";
+        fault("on_predecessor_failure", "needs_after", detail.into());
+    }
+    let mut seen = HashSet::new();
+    for (n, name) in after.iter().enumerate().take(MOST_PREDECESSORS) {
+        let field = format!("after/{n}");
+        match (predecessor(name, names), names) {
+            (Some(id), _) if !seen.insert(id) => fault(&field, "duplicate", "each job once".into()),
+            (Some(_), _) => {}
+            (None, None) => fault(&field, "invalid", format!("`{}` is not the id of a job", short(name))),
+            (None, Some(_)) => {
+                let detail = format!("`{}` is neither an id nor the `ref` of an item before this one", short(name));
+                fault(&field, "unknown", detail);
+            }
+        }
+    }
+    faults
 }
 
 fn faults(request: &JobRequest, now: DateTime<Utc>, nets: &AllowedNets, base: &str) -> Vec<Fault> {
@@ -182,6 +338,8 @@ fn faults(request: &JobRequest, now: DateTime<Utc>, nets: &AllowedNets, base: &s
     for (n, tag) in tags.iter().enumerate().take(20) {
         if tag.is_empty() || tag.chars().count() > 64 || tag.chars().any(char::is_control) {
             fault(&format!("tags/{n}"), "invalid", "a tag has 1 to 64 characters, none of them control".into());
+        } else if tag.starts_with(TAG_PREFIX) {
+            fault(&format!("tags/{n}"), "reserved", format!("tags that begin with `{TAG_PREFIX}` are Millwork's own"));
         }
     }
     match kinds::find(&request.kind) {

@@ -1,13 +1,18 @@
 //! Bodies of the job routes.
 
 use chrono::SubsecRound;
-use millwork_shared::jobs::queries::{Attempt as AttemptRow, JobRow};
+use millwork_shared::jobs::chains::{OnFailure, Wait};
+use millwork_shared::jobs::queries::{
+    Attempt as AttemptRow, Followed, JobLog as JobLogRow, JobRow, LogLine as LogLineRow,
+};
 use millwork_shared::jobs::{self, NewJob, Queue, State};
 use poem_openapi::{Enum, Object};
 use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
-use crate::http::{RawJson, Time};
+use crate::http::types::Line;
+use crate::http::{ApiError, RawJson, Result, Time};
 
 /// A job to be done.
 #[derive(Debug, Object, Deserialize)]
@@ -42,6 +47,35 @@ pub struct JobRequest {
     /// Words to find it by
     #[oai(validator(max_items = 20))]
     pub tags: Option<Vec<String>>,
+    /// Jobs that must have ended first, by id, or in a batch by the `ref` of an item before this one. Until then it is
+    /// `scheduled`; `run_at` or `delay_s`, when given, must have come as well. Jobs that have ended already count
+    #[oai(validator(max_items = 100))]
+    pub after: Option<Vec<String>>,
+    /// What becomes of it when one of those fails or is cancelled: `cancel` (the default) cancels it at once, with
+    /// `predecessor_failed` as its `last_error`, and by their policies those after it; `run` runs it when all have ended
+    pub on_predecessor_failure: Option<PolicyName>,
+    /// In a batch, a name of your own by which later items can say `after`. It is not kept
+    #[oai(rename = "ref", validator(min_length = 1, max_length = 64))]
+    #[serde(rename = "ref")]
+    pub reference: Option<String>,
+}
+
+/// What becomes of a job when one that it waits for fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Serialize, Deserialize)]
+#[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum PolicyName {
+    Cancel,
+    Run,
+}
+
+impl From<PolicyName> for OnFailure {
+    fn from(name: PolicyName) -> Self {
+        match name {
+            PolicyName::Cancel => Self::Cancel,
+            PolicyName::Run => Self::Run,
+        }
+    }
 }
 
 /// Jobs of which all are stored, or none.
@@ -50,6 +84,20 @@ pub struct JobRequest {
 pub struct BatchRequest {
     #[oai(validator(min_items = 1, max_items = 1000))]
     pub jobs: Vec<JobRequest>,
+    /// Counts them together; see `GET /batches/{id}`
+    pub batch: Option<BatchOptions>,
+}
+
+/// How jobs are counted together.
+#[derive(Debug, Object, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchOptions {
+    #[oai(validator(min_length = 1, max_length = 200))]
+    pub name: Option<Line>,
+    /// A job that runs once, when all have ended, however they did. In the strings of its payload, `{{batch.id}}`,
+    /// `{{batch.total}}`, `{{batch.succeeded}}`, `{{batch.failed}}` and `{{batch.cancelled}}` stand for the figures of then.
+    /// It has no `after`
+    pub on_complete: Option<JobRequest>,
 }
 
 /// A class of work.
@@ -78,9 +126,23 @@ impl From<QueueName> for Queue {
     }
 }
 
+impl From<Queue> for QueueName {
+    fn from(queue: Queue) -> Self {
+        match queue {
+            Queue::Default => Self::Default,
+            Queue::Email => Self::Email,
+            Queue::Webhooks => Self::Webhooks,
+            Queue::Files => Self::Files,
+            Queue::Exports => Self::Exports,
+            Queue::Maintenance => Self::Maintenance,
+        }
+    }
+}
+
 /// Where a job stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum, Deserialize)]
 #[oai(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum StateName {
     Scheduled,
     Queued,
@@ -116,7 +178,7 @@ pub struct Job {
     pub priority: i16,
     pub payload: RawJson,
     pub result: Option<RawJson>,
-    /// What the handler last said of its progress
+    /// How far the handler last said it is: a number from 0 to 100, or what its kind has to say
     pub progress: Option<RawJson>,
     /// Runs so far, the current one included
     pub attempt: i16,
@@ -132,6 +194,12 @@ pub struct Job {
     /// The request that asked for it
     pub request_id: Option<String>,
     pub tags: Vec<String>,
+    /// The jobs that must have ended, or had to, before it runs
+    pub after: Vec<Uuid>,
+    /// `cancel` or `run`; null when it waits for none
+    pub on_predecessor_failure: Option<String>,
+    /// The batch that it is counted in
+    pub batch_id: Option<Uuid>,
 }
 
 impl From<JobRow> for Job {
@@ -145,7 +213,7 @@ impl From<JobRow> for Job {
             priority: row.priority,
             payload: RawJson::stored(row.payload),
             result: row.result.map(RawJson::stored),
-            progress: None,
+            progress: row.progress.map(RawJson::stored),
             attempt: row.attempt,
             max_attempts: row.max_attempts,
             run_at: Time(row.run_at),
@@ -153,9 +221,12 @@ impl From<JobRow> for Job {
             finished_at: row.finished_at.map(Time),
             last_error: row.error.map(RawJson::stored),
             unique_key: row.unique_key,
-            schedule_id: row.schedule_id,
+            schedule_id: row.schedule_id.map(|id| id.0),
             request_id: row.request_id,
             tags: row.tags.unwrap_or_default(),
+            after: row.after.unwrap_or_default().into_iter().map(|id| id.0).collect(),
+            on_predecessor_failure: row.on_predecessor_failure,
+            batch_id: row.batch_id.map(|id| id.0),
         }
     }
 }
@@ -187,10 +258,29 @@ impl From<&NewJob> for Job {
             finished_at: None,
             last_error: None,
             unique_key: job.unique.as_ref().map(|unique| unique.key.clone()),
-            schedule_id: None,
+            schedule_id: job.schedule.map(|id| id.0),
             request_id: job.request_id.clone(),
             tags: job.tags.clone(),
+            after: Vec::new(),
+            on_predecessor_failure: None,
+            batch_id: None,
         }
+    }
+}
+
+impl Job {
+    /// The job, which is to run after others.
+    pub fn after(mut self, wait: &Wait, followed: &Followed) -> Result<Self> {
+        self.after = wait.after.iter().map(|id| id.0).collect();
+        self.on_predecessor_failure = Some(wait.on_failure.as_str().to_owned());
+        if followed.waiting.contains(&wait.job) {
+            self.state = State::Scheduled.as_str().to_owned();
+        } else if let Some(error) = followed.cancelled.get(&wait.job) {
+            self.state = State::Cancelled.as_str().to_owned();
+            self.finished_at = Some(self.created_at);
+            self.last_error = Some(RawJson(to_raw_value(error).map_err(ApiError::internal)?));
+        }
+        Ok(self)
     }
 }
 
@@ -219,6 +309,31 @@ impl From<AttemptRow> for Attempt {
             error: row.error.map(RawJson::stored),
             detail: row.detail.map(RawJson::stored),
         }
+    }
+}
+
+/// What a job's handlers have written while they ran.
+#[derive(Debug, Object, Serialize)]
+pub struct JobLog {
+    /// Oldest first, the newest hundred
+    pub lines: Vec<LogLine>,
+    /// Lines that were before them
+    pub dropped: i64,
+}
+
+/// One line of a job's log.
+#[derive(Debug, Object, Serialize)]
+pub struct LogLine {
+    pub at: Time,
+    pub attempt: i16,
+    /// Up to 500 bytes
+    pub message: String,
+}
+
+impl From<JobLogRow> for JobLog {
+    fn from(row: JobLogRow) -> Self {
+        let line = |line: LogLineRow| LogLine { at: Time(line.at), attempt: line.attempt, message: line.message };
+        Self { lines: row.lines.into_iter().map(line).collect(), dropped: row.dropped }
     }
 }
 

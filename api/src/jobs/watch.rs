@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use millwork_shared::infra::db::{Db, PATIENCE};
 use millwork_shared::infra::ids::{JobId, TenantId};
 use millwork_shared::infra::tasks;
@@ -16,8 +17,8 @@ const EVERY: Duration = Duration::from_millis(250);
 /// Streams of one process at most.
 const MOST: usize = 10_000;
 
-/// A job's state and attempt, as last seen.
-pub type Seen = Option<(State, i16)>;
+/// A job's state, its attempt and when its progress changed, as last seen.
+pub type Seen = Option<(State, i16, Option<DateTime<Utc>>)>;
 
 type Watched = HashMap<(TenantId, JobId), watch::Sender<Seen>>;
 
@@ -68,7 +69,7 @@ impl Shared {
 
     fn tell(&self, tenant: TenantId, row: &StateRow) {
         if let Some(sender) = self.lock().get(&(tenant, row.id)) {
-            let seen = Some((row.state(), row.attempt));
+            let seen = Some((row.state(), row.attempt, row.progressed_at));
             sender.send_if_modified(|known| std::mem::replace(known, seen) != seen);
         }
     }

@@ -13,10 +13,12 @@ async fn with_everything_up_it_is_ok_and_each_dependency_has_a_latency() {
     sqlx::query(START_WORKER).execute(&app.db.owner().await).await.unwrap();
     let health = app.anonymous().get("//health").await.expect(200);
     assert_eq!(health["status"], "ok", "{health}");
-    for name in ["database", "redis", "queues"] {
+    for name in ["database", "redis", "queues", "disk"] {
         assert_eq!(health["checks"][name]["status"], "ok", "{health}");
         assert!(health["checks"][name]["latency_ms"].is_number(), "{health}");
     }
+    let space = &health["checks"]["disk"]["volumes"]["temporary"];
+    assert!(space["free_bytes"].as_u64().unwrap() <= space["size_bytes"].as_u64().unwrap(), "{health}");
     assert_eq!(app.anonymous().get("//health/live").await.expect(200)["status"], "ok");
     assert_eq!(app.anonymous().get("//health/ready").await.expect(200)["status"], "ok");
 }

@@ -2,17 +2,21 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that panics has failed")]
 
+mod alerts;
 mod api_keys;
 mod auth;
+mod batches;
 mod events;
 mod flows;
 mod health;
 mod idempotency;
 mod jobs;
+mod metrics;
 mod openapi;
 mod problems;
 mod process;
 mod queues;
+mod schedules;
 mod server;
 mod support;
 mod webhooks;

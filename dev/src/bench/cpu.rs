@@ -8,6 +8,8 @@ use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::figure::Figure;
+
 /// Linux tells processor time in hundredths of a second, whatever its own clock.
 const MS_PER_TICK: f64 = 10.0;
 
@@ -86,6 +88,15 @@ impl Usage {
     fn total(&self, factor: f64) -> f64 {
         self.parts.iter().filter(|(name, _)| *name != "load").map(|(_, ms)| ms).sum::<f64>() * factor
     }
+}
+
+/// Microseconds a job: the round in the middle, with the share of each part in it.
+pub fn figure(name: impl Into<String>, rounds: &[Usage], jobs_each: f64) -> Figure {
+    let mut sorted: Vec<&Usage> = rounds.iter().collect();
+    sorted.sort_by(|one, other| one.total_us_per(jobs_each).total_cmp(&other.total_us_per(jobs_each)));
+    let typical = sorted.get(sorted.len().saturating_sub(1) / 2);
+    let total = typical.map_or(f64::NAN, |usage| usage.total_us_per(jobs_each));
+    Figure::new(name, total, "µs/job").with("each", typical.map(|usage| usage.us_per(jobs_each)).unwrap_or_default())
 }
 
 pub fn cores() -> f64 {

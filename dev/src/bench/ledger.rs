@@ -97,6 +97,29 @@ impl Drained {
     }
 }
 
+/// How fast jobs were claimed and completed while a backlog was worked off. The first batch of each does not count.
+#[derive(Debug)]
+pub struct Rates {
+    pub started_per_s: f64,
+    pub finished_per_s: f64,
+}
+
+impl Rates {
+    /// Of what finished after `since_ns`.
+    pub fn since(psql: &mut Psql, since_ns: u64) -> Result<Self> {
+        let since_s = since_ns as f64 / 1e9;
+        let mut rate = |column: &str| {
+            let [jobs, in_first, first_s, last_s] = psql.numbers(&format!(
+                "with o as (select extract(epoch from {column}) as at from job_outcomes
+                             where finished_at > to_timestamp({since_s:.6}))
+                 select count(*), count(*) filter (where at = (select min(at) from o)), min(at), max(at) from o;"
+            ))?;
+            anyhow::Ok((jobs - in_first) / (last_s - first_s))
+        };
+        Ok(Self { started_per_s: rate("started_at")?, finished_per_s: rate("finished_at")? })
+    }
+}
+
 /// Milliseconds from intake to start of the jobs made between two moments, in percentiles 50 and 99.
 pub fn waits_ms(psql: &mut Psql, from_ns: u64, to_ns: u64) -> Result<[f64; 2]> {
     let (from_ms, to_ms) = (from_ns as f64 / 1e6, to_ns as f64 / 1e6);
@@ -104,6 +127,18 @@ pub fn waits_ms(psql: &mut Psql, from_ns: u64, to_ns: u64) -> Result<[f64; 2]> {
         "with w as (select extract(epoch from started_at) * 1000 - {MADE_MS} as ms from job_outcomes
                      where {MADE_MS} between {from_ms} and {to_ms})
          select percentile_disc(0.5) within group (order by ms), percentile_disc(0.99) within group (order by ms) from w;"
+    ))
+}
+
+/// The same for one tenant, found by its key: costs what those jobs cost, whatever else there is.
+pub fn waits_ms_of(psql: &mut Psql, tenant: &str, from_ns: u64, to_ns: u64) -> Result<[f64; 2]> {
+    let moment = |ns: u64| format!("uuid_floor(to_timestamp({:.3}))", ns as f64 / 1e9);
+    psql.numbers(&format!(
+        "with w as (select extract(epoch from started_at) * 1000 - {MADE_MS} as ms from job_outcomes
+                     where tenant_id = ({tenant}) and id >= {} and id < {})
+         select percentile_disc(0.5) within group (order by ms), percentile_disc(0.99) within group (order by ms) from w;",
+        moment(from_ns),
+        moment(to_ns)
     ))
 }
 

@@ -4,10 +4,11 @@
 //! Machines differ and drift, and share their cores with other programs: every load is measured in rounds of which the
 //! median counts, and each figure says what else was going on.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::interrupt::Interrupted;
 use crate::services::install;
@@ -19,23 +20,28 @@ use report::Report;
 use site::Ground;
 
 mod ceilings;
+mod chart;
 mod connection;
 mod cpu;
 mod figure;
+mod history;
 mod ledger;
 mod load;
 mod measures;
 mod memory;
-mod psql;
-mod redis;
+mod peers;
+pub(crate) mod psql;
+pub(crate) mod redis;
 mod report;
 mod sink;
 mod site;
-mod statistics;
-mod tenant;
+pub(crate) mod statistics;
+pub(crate) mod tenant;
 
 /// Of everything, a first release build on a slow machine included.
 const LIMIT: Duration = Duration::from_secs(90 * 60);
+/// On top of it, for putting a finished job into the ledger on a slow machine.
+const MICROS_A_ROW: u64 = 200;
 /// Folder with binaries to measure, instead of building them.
 pub const BIN_DIR: &str = "MILLWORK_BENCH_BIN_DIR";
 const BINARIES: [&str; 3] = ["millwork-api", "millwork-worker", "millwork-scheduler"];
@@ -48,22 +54,40 @@ pub struct Options {
     pub json: bool,
     /// How long each load lasts, all its rounds together.
     pub length: Duration,
+    /// Finished jobs beside which `growth` measures last.
+    pub rows: u64,
+    /// How long `soak` lasts.
+    pub soak: Duration,
+    /// Where `soak` leaves its table and its plot; `.dev/bench` of the checkout if nowhere else.
+    pub out: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            json: false,
+            length: Duration::from_secs(10),
+            rows: 1_000_000,
+            soak: Duration::from_secs(5 * 60),
+            out: None,
+        }
+    }
 }
 
 impl Options {
     /// # Errors
     /// Says which argument is wrong.
     pub fn parse(arguments: &[String]) -> Result<Self> {
-        let mut options = Self { names: Vec::new(), json: false, length: Duration::from_secs(10) };
+        let mut options = Self::default();
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--json" => options.json = true,
-                "--seconds" => {
-                    let seconds = arguments.next().and_then(|text| text.parse().ok()).filter(|n| (1..=600).contains(n));
-                    let Some(seconds) = seconds else { bail!("--seconds takes a number from 1 to 600") };
-                    options.length = Duration::from_secs(seconds);
-                }
+                "--seconds" => options.length = Duration::from_secs(number(argument, arguments.next(), 1..=600)?),
+                "--rows" => options.rows = number(argument, arguments.next(), 1_000..=100_000_000)?,
+                "--minutes" => options.soak = Duration::from_secs(60 * number(argument, arguments.next(), 1..=10_080)?),
+                "--out" => options.out = Some(arguments.next().context("--out takes a folder")?.into()),
                 name if measures::ALL.iter().any(|measure| measure.name == name) => options.names.push(name.to_owned()),
                 other => bail!("`cargo dev bench` does not take {other:?}; it measures {}", measures::names()),
             }
@@ -77,14 +101,17 @@ impl Options {
 /// # Errors
 /// Fails when something could not be measured; a figure below its target is no failure.
 pub fn run(options: &Options) -> Result<()> {
-    interrupt::set_deadline(LIMIT);
+    let chosen = |measure: &&Measure| match options.names.as_slice() {
+        [] => measure.is_usual(),
+        names => names.iter().any(|wanted| wanted == measure.name),
+    };
+    let chosen: Vec<&Measure> = measures::ALL.iter().filter(chosen).collect();
+    interrupt::set_deadline(limit(options, &chosen));
     if options.json {
         terminal::use_stderr();
     }
-    let chosen = |name: &str| options.names.is_empty() || options.names.iter().any(|wanted| wanted == name);
-    let chosen: Vec<&Measure> = measures::ALL.iter().filter(|measure| chosen(measure.name)).collect();
     let (postgres, _) = install::ensure_installed()?;
-    let wrk = chosen.iter().any(|measure| measure.many_clients).then(install::ensure_wrk).transpose()?;
+    let wrk = chosen.iter().any(|measure| measure.takes_many_clients()).then(install::ensure_wrk).transpose()?;
     let bin_dir = binaries()?;
 
     terminal::step("starting PostgreSQL and Redis");
@@ -98,7 +125,7 @@ pub fn run(options: &Options) -> Result<()> {
     for measure in chosen {
         terminal::step(format!("{}: {}", measure.name, measure.what));
         ground.describe_now(&mut report)?;
-        match (measure.run)(&ground, options.length, &mut report) {
+        match (measure.run)(&ground, options, &mut report) {
             Ok(()) => {}
             Err(error) if error.is::<Interrupted>() => return Err(error),
             Err(error) => {
@@ -112,6 +139,18 @@ pub fn run(options: &Options) -> Result<()> {
     report.print();
     ensure!(failures.is_empty(), "not measured: {}", failures.join(", "));
     Ok(())
+}
+
+fn limit(options: &Options, chosen: &[&Measure]) -> Duration {
+    let takes = |name: &str| chosen.iter().any(|measure| measure.name == name);
+    let soak = if takes("soak") { options.soak } else { Duration::ZERO };
+    let growth = if takes("growth") { Duration::from_micros(options.rows * MICROS_A_ROW) } else { Duration::ZERO };
+    LIMIT + soak + growth
+}
+
+fn number(name: &str, text: Option<&String>, range: RangeInclusive<u64>) -> Result<u64> {
+    let number = text.and_then(|text| text.parse().ok()).filter(|number| range.contains(number));
+    number.with_context(|| format!("{name} takes a number from {} to {}", range.start(), range.end()))
 }
 
 fn binaries() -> Result<PathBuf> {
@@ -138,8 +177,28 @@ mod tests {
             (["drain".to_owned(), "submit".to_owned()].as_slice(), true)
         );
         assert_eq!(options.length, Duration::from_secs(3));
-        for wrong in [&["--seconds"][..], &["--seconds", "0"], &["--seconds", "x"], &["nothing"]] {
+        let options = parse(&["growth", "soak", "--rows", "10000000", "--minutes", "60", "--out", "x"]).unwrap();
+        assert_eq!((options.rows, options.soak.as_secs()), (10_000_000, 3_600));
+        assert_eq!(options.out, Some(PathBuf::from("x")));
+        for wrong in [
+            &["--seconds"][..],
+            &["--seconds", "0"],
+            &["--seconds", "x"],
+            &["nothing"],
+            &["--rows", "1"],
+            &["--minutes", "0"],
+            &["--out"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn what_takes_long_is_measured_only_when_named_and_given_the_time() {
+        let usual: Vec<&Measure> = measures::ALL.iter().filter(|measure| measure.is_usual()).collect();
+        assert!(usual.len() == measures::ALL.len() - 1 && usual.iter().all(|measure| measure.name != "soak"));
+        let options = Options { soak: Duration::from_secs(7_200), ..Options::default() };
+        let all: Vec<&Measure> = measures::ALL.iter().collect();
+        assert_eq!(limit(&options, &all) - limit(&options, &usual), options.soak);
     }
 }

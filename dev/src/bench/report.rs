@@ -34,6 +34,11 @@ impl Report {
         self.figures.push(figure);
     }
 
+    #[cfg(test)]
+    pub fn figures(&self) -> &[Figure] {
+        &self.figures
+    }
+
     /// The table; nothing where JSON was asked for, which is out already.
     pub fn print(&self) {
         if self.json {

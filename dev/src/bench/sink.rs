@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
@@ -26,19 +26,27 @@ struct Counts {
     requests: AtomicU64,
     /// Whether delays are taken.
     timed: AtomicBool,
+    /// Requests that wait for their answer.
+    waiting: AtomicU64,
     /// From `sent_ns` to the receipt.
     delays_ms: Mutex<Vec<f64>>,
 }
 
 impl Sink {
     pub fn start() -> Result<Self> {
+        Self::start_slow(Duration::ZERO)
+    }
+
+    /// One that answers every request `delay` after it came.
+    pub fn start_slow(delay: Duration) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("cannot listen on 127.0.0.1")?;
         let sink = Self { address: listener.local_addr()?, counts: Arc::default() };
         let counts = sink.counts.clone();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let counts = counts.clone();
-                let serving = thread::Builder::new().stack_size(128 * 1024).spawn(move || serve(stream, &counts));
+                let serving =
+                    thread::Builder::new().stack_size(128 * 1024).spawn(move || serve(stream, &counts, delay));
                 drop(serving); // none free: the sender sees the connection close
             }
         });
@@ -51,6 +59,11 @@ impl Sink {
 
     pub fn requests(&self) -> u64 {
         self.counts.requests.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for their answer just now.
+    pub fn waiting(&self) -> u64 {
+        self.counts.waiting.load(Ordering::Relaxed)
     }
 
     /// From now on requests are timed: what they carry is searched for the time of sending.
@@ -71,7 +84,7 @@ pub fn now_ns() -> u64 {
 }
 
 /// Request after request, until the sender leaves.
-fn serve(stream: TcpStream, counts: &Counts) -> Result<()> {
+fn serve(stream: TcpStream, counts: &Counts, delay: Duration) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     let (mut line, mut body) = (Vec::with_capacity(256), Vec::with_capacity(1024));
@@ -83,6 +96,11 @@ fn serve(stream: TcpStream, counts: &Counts) -> Result<()> {
         if let Some(sent_ns) = counts.timed.load(Ordering::Relaxed).then(|| sent_ns(&body)).flatten() {
             let delay_ms = received_ns.saturating_sub(sent_ns) as f64 / 1e6;
             counts.delays_ms.lock().unwrap_or_else(PoisonError::into_inner).push(delay_ms);
+        }
+        if delay > Duration::ZERO {
+            counts.waiting.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(delay);
+            counts.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         stream.get_mut().write_all(ANSWER)?;
     }
@@ -115,7 +133,6 @@ fn sent_ns(body: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn requests_on_a_kept_connection_are_counted_and_timed() {
@@ -141,5 +158,17 @@ mod tests {
         }
         assert_eq!(sink.requests(), 2);
         assert!(sink.end_delays().is_empty());
+    }
+
+    #[test]
+    fn a_slow_one_counts_what_waits_and_answers_late() {
+        let delay = Duration::from_millis(300);
+        let sink = Sink::start_slow(delay).unwrap();
+        let mut stream = TcpStream::connect(sink.address).unwrap();
+        let sent = std::time::Instant::now();
+        stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n").unwrap();
+        crate::wait::until("the request", Duration::from_secs(5), || Ok((sink.waiting() == 1).then_some(()))).unwrap();
+        stream.read_exact(&mut [0; ANSWER.len()]).unwrap();
+        assert!(sent.elapsed() >= delay && sink.waiting() == 0);
     }
 }

@@ -25,7 +25,7 @@ use crate::{secret, terminal, wait};
 const READY_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATE_LIMIT: Duration = Duration::from_secs(120);
 /// The database that is measured, and the untouched copy it is made from.
-const DATABASE: &str = "millwork";
+pub const DATABASE: &str = "millwork";
 const TEMPLATE: &str = "millwork_fresh";
 
 /// Servers, binaries and a folder.
@@ -35,7 +35,8 @@ pub struct Ground {
     pub postgres: PostgresBinaries,
     /// Where the load generator is, if it was asked for.
     wrk: Option<PathBuf>,
-    bin_dir: PathBuf,
+    /// Where Millwork's binaries are.
+    pub bin_dir: PathBuf,
     master_keys: String,
     pub scratch: Scratch, // outlives the servers in it
 }
@@ -47,7 +48,7 @@ impl Ground {
         let services = Services::start(scratch.path())?;
         let master_keys = format!("k1:{}", STANDARD.encode(secret::random::<32>()?));
         let ground = Self { services, postgres, wrk, bin_dir, master_keys, scratch };
-        let migration = ground.process("api", &[("API_ADDR", "127.0.0.1:0")], &["migrate"])?;
+        let migration = ground.process(DATABASE, "api", &[("API_ADDR", "127.0.0.1:0")], &["migrate"])?;
         let status = migration.wait(MIGRATE_LIMIT)?;
         ensure!(status.success(), migration.obituary(status));
         ground.psql("postgres")?.rows(&format!("alter database {DATABASE} rename to {TEMPLATE};"))?;
@@ -82,19 +83,30 @@ impl Ground {
         Psql::connect(&self.postgres, &self.services.postgres, database)
     }
 
-    fn fresh_database(&self) -> Result<()> {
+    /// A database with Millwork's schema and nothing in it.
+    pub fn fresh_database(&self, database: &str) -> Result<()> {
         let mut psql = self.psql("postgres")?;
-        psql.rows(&format!("drop database if exists {DATABASE} with (force);"))?;
-        psql.rows(&format!("create database {DATABASE} template {TEMPLATE} owner millwork;"))?;
-        psql.rows("checkpoint;")?; // not in the middle of what is measured
-        redis::Connection::open(&self.services.redis)?.ask(&["FLUSHALL"])?;
+        psql.rows(&format!("drop database if exists {database} with (force);"))?;
+        psql.rows(&format!("create database {database} template {TEMPLATE} owner millwork;"))?;
         Ok(())
     }
 
-    fn process(&self, name: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<Process> {
+    pub fn drop_database(&self, database: &str) -> Result<()> {
+        self.psql("postgres")?.rows(&format!("drop database if exists {database} with (force);")).map(drop)
+    }
+
+    /// Posts from 64 connections.
+    pub fn load(&self, load: &Load, length: Duration) -> Result<Seen> {
+        let wrk = self.wrk.as_ref().context("no load generator")?;
+        let seen = load.run(wrk, self.scratch.path(), length)?;
+        seen.ensure_answered()?;
+        Ok(seen)
+    }
+
+    fn process(&self, database: &str, name: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<Process> {
         Process::builder(name, self.bin_dir.join(format!("millwork-{name}")))
             .clean_env()
-            .env("DATABASE_URL", self.services.postgres.url())
+            .env("DATABASE_URL", self.services.postgres.url_to(database))
             .env("REDIS_URL", self.services.redis.url())
             .env("MASTER_KEYS", &self.master_keys)
             .env("MAIL_URL", format!("file://{}/mail", self.scratch.path().display()))
@@ -112,6 +124,7 @@ impl Ground {
 /// A fresh database with an API and a scheduler on it, a tenant, and a worker when it is asked for.
 pub struct Site<'a> {
     ground: &'a Ground,
+    database: String,
     pub api: Process,
     pub scheduler: Process,
     pub worker: Option<Process>,
@@ -124,23 +137,31 @@ pub struct Site<'a> {
 
 impl<'a> Site<'a> {
     pub fn open(ground: &'a Ground) -> Result<Self> {
-        ground.fresh_database()?;
+        ground.fresh_database(DATABASE)?;
+        Self::open_on(ground, DATABASE)
+    }
+
+    /// The same on a database that is there, as it is. Redis is emptied.
+    pub fn open_on(ground: &'a Ground, database: &str) -> Result<Self> {
+        let mut psql = ground.psql(database)?;
+        psql.rows("checkpoint;")?; // not in the middle of what is measured
+        let mut redis = redis::Connection::open(&ground.services.redis)?;
+        redis.ask(&["FLUSHALL"])?;
         let address = format!("127.0.0.1:{}", ports::free()?);
-        let api = ground.process("api", &[("API_ADDR", &address)], &[])?;
+        let api = ground.process(database, "api", &[("API_ADDR", &address)], &[])?;
         let scheduler_address = format!("127.0.0.1:{}", ports::free()?);
-        let scheduler = ground.process("scheduler", &[("SCHEDULER_ADDR", &scheduler_address)], &[])?;
+        let scheduler = ground.process(database, "scheduler", &[("SCHEDULER_ADDR", &scheduler_address)], &[])?;
         api.wait_until_ok(&format!("http://{address}/health/ready"), READY_LIMIT)?;
         scheduler.wait_until_ok(&format!("http://{scheduler_address}/health/ready"), READY_LIMIT)?;
-        let mut psql = ground.psql(DATABASE)?;
         let key = tenant::add(&mut psql, 1)?.remove(0);
-        let redis = redis::Connection::open(&ground.services.redis)?;
-        Ok(Self { ground, api, scheduler, worker: None, address, key, psql, redis })
+        let database = database.to_owned();
+        Ok(Self { ground, database, api, scheduler, worker: None, address, key, psql, redis })
     }
 
     /// Starts the worker, with all its defaults. Does not wait for it.
     pub fn start_worker(&mut self) -> Result<String> {
         let address = format!("127.0.0.1:{}", ports::free()?);
-        self.worker = Some(self.ground.process("worker", &[("WORKER_ADDR", &address)], &[])?);
+        self.worker = Some(self.ground.process(&self.database, "worker", &[("WORKER_ADDR", &address)], &[])?);
         Ok(format!("http://{address}/health/ready"))
     }
 
@@ -186,30 +207,33 @@ impl<'a> Site<'a> {
     /// Posts `body` from 64 connections.
     pub fn load(&self, path: &str, body: String, rate: Option<f64>, length: Duration) -> Result<Seen> {
         let load = Load { url: format!("http://{}{path}", self.address), token: self.key.clone(), body, rate };
-        let wrk = self.ground.wrk.as_ref().context("no load generator")?;
-        let seen = load.run(wrk, self.ground.scratch.path(), length)?;
+        let seen = self.ground.load(&load, length);
         self.check()?;
-        seen.ensure_answered()?;
-        Ok(seen)
+        seen
     }
 
     /// Submits `count` `echo` jobs with `key`, a thousand a request, from a few connections. Answers the jobs a second.
     pub fn submit_batches(&self, key: &str, count: usize) -> Result<f64> {
+        self.submit_batches_of(&echo_job(), key, count)
+    }
+
+    /// The same for any `job`.
+    pub fn submit_batches_of(&self, job: &str, key: &str, count: usize) -> Result<f64> {
         let started = Instant::now();
         std::thread::scope(|scope| {
             let workers: Vec<_> = split(count, BATCH_CONNECTIONS)
-                .map(|share| scope.spawn(move || self.submit_share(key, share)))
+                .map(|share| scope.spawn(move || self.submit_share(job, key, share)))
                 .collect();
             workers.into_iter().try_for_each(|worker| worker.join().ok().context("a submitting thread panicked")?)
         })?;
         Ok(count as f64 / started.elapsed().as_secs_f64())
     }
 
-    fn submit_share(&self, key: &str, count: usize) -> Result<()> {
+    fn submit_share(&self, job: &str, key: &str, count: usize) -> Result<()> {
         let mut connection = Connection::open(&self.address, key)?;
         for batch in split(count, count.div_ceil(BATCH)) {
             crate::interrupt::check()?;
-            let jobs = vec![echo_job(); batch].join(",");
+            let jobs = vec![job; batch].join(",");
             connection.post("/api/v1/jobs/batch", &format!("{{\"jobs\":[{jobs}]}}"))?;
         }
         Ok(())
@@ -246,11 +270,16 @@ fn split(count: usize, parts: usize) -> impl Iterator<Item = usize> {
     (0..parts).map(move |part| count * (part + 1) / parts - count * part / parts).filter(|share| *share > 0)
 }
 
-/// A job with a payload of some 300 bytes, such as a mail's variables.
+/// A job with a payload of some 300 bytes.
 pub fn echo_job() -> String {
+    format!(r#"{{"kind":"echo","payload":{}}}"#, payload())
+}
+
+/// Such as a mail's variables.
+pub fn payload() -> String {
     let note = "x".repeat(64);
     format!(
-        r#"{{"kind":"echo","payload":{{"to":"user@example.com","subject":"Your monthly statement is ready","template":"statement-v3","variables":{{"name":"Ada Lovelace","month":"2026-11","total":1234.56,"currency":"EUR","link":"https://example.com/s/1"}},"note":"{note}"}}}}"#
+        r#"{{"to":"user@example.com","subject":"Your monthly statement is ready","template":"statement-v3","variables":{{"name":"Ada Lovelace","month":"2026-11","total":1234.56,"currency":"EUR","link":"https://example.com/s/1"}},"note":"{note}"}}"#
     )
 }
 

@@ -1,4 +1,4 @@
-//! Medians, percentiles and slopes.
+//! Medians, percentiles, slopes and changes.
 
 /// Of no values: not a number.
 pub fn median(values: &[f64]) -> f64 {
@@ -23,9 +23,44 @@ pub fn slope(points: &[(f64, f64)]) -> f64 {
     if variance == 0.0 { 0.0 } else { covariance / variance }
 }
 
+/// How a value that was seen again and again went.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change {
+    /// In the middle of the first quarter.
+    pub first: f64,
+    /// In the middle of the last quarter.
+    pub last: f64,
+}
+
+impl Change {
+    /// What is no number was not seen.
+    pub fn of(values: &[f64]) -> Self {
+        let seen: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        let quarter = seen.len().div_ceil(4);
+        Self { first: median(&seen[..quarter]), last: median(&seen[seen.len() - quarter..]) }
+    }
+
+    /// Whether it did not grow by more than this share of it, or by more than `slack` where that is more. What was never
+    /// seen did not grow.
+    pub fn is_within(self, share: f64, slack: f64) -> bool {
+        let grown = self.last - self.first;
+        grown.is_nan() || grown <= (self.first * share).max(slack)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_is_that_from_the_first_quarter_to_the_last() {
+        let change = Change::of(&[10.0, 11.0, 50.0, f64::NAN, 50.0, 50.0, 50.0, 12.0, 30.0]);
+        assert_eq!(change, Change { first: 10.0, last: 12.0 });
+        assert!(change.is_within(0.2, 0.0) && change.is_within(0.0, 2.0));
+        assert!(!change.is_within(0.1, 1.0));
+        assert!(Change { first: 10.0, last: 1.0 }.is_within(0.1, 0.0));
+        assert!(Change::of(&[]).is_within(0.1, 0.0));
+    }
 
     #[test]
     fn percentiles_are_values_that_occurred() {

@@ -28,11 +28,17 @@ pub fn add(psql: &mut Psql, count: usize) -> Result<Vec<String>> {
          )
          insert into api_keys (id, tenant_id, created_by, name, prefix, secret_hash, permissions)
          select gen_random_uuid(), tenant, person, 'bench', prefix, hash,
-                '{{jobs:submit,jobs:read,events:publish,events:read,webhooks:read,webhooks:write}}'
+                '{{jobs:submit,jobs:read,jobs:cancel,events:publish,events:read,webhooks:read,webhooks:write}}'
            from k;",
         values.join(", ")
     ))?;
     Ok(keys.into_iter().map(|key| key.text).collect())
+}
+
+/// An SQL expression for the id of the tenant that `key` belongs to.
+pub fn of(key: &str) -> String {
+    let prefix = key.split('_').nth(2).unwrap_or_default();
+    format!("select tenant_id from api_keys where prefix = '{prefix}'")
 }
 
 /// `mw_<env>_<prefix>_<secret>`, of which the database keeps the prefix and the SHA-256 of the whole.

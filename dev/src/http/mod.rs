@@ -15,7 +15,7 @@
 //! ```
 
 pub use client::{Request, Response, delete, get, patch, post, put};
-pub use receiver::{Received, Receiver};
+pub use receiver::{Received, Receiver, read_request};
 
 mod client;
 mod message;

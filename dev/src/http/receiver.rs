@@ -66,14 +66,19 @@ impl Receiver {
     }
 }
 
+/// Reads one request from a connection that has just been made.
+pub fn read_request(stream: &TcpStream) -> Result<Received> {
+    stream.set_write_timeout(Some(READ_LIMIT))?;
+    Ok(received(message::read(Timed::new(stream.try_clone()?, READ_LIMIT), Kind::Request)?))
+}
+
 /// The answer goes out before the request is handed on: whoever waits for it finds the delivery settled soon after.
 fn take(mut stream: TcpStream, sender: &mpsc::Sender<Received>) -> Result<()> {
-    let message = message::read(Timed::new(stream.try_clone()?, READ_LIMIT), Kind::Request)?;
-    stream.set_write_timeout(Some(READ_LIMIT))?;
+    let request = read_request(&stream)?;
     stream.write_all(
         b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n",
     )?;
-    sender.send(received(message)).context("nobody waits for requests any more")
+    sender.send(request).context("nobody waits for requests any more")
 }
 
 fn received(message: Message) -> Received {

@@ -18,8 +18,12 @@ pub const REDIS_SERVER: &str = "MILLWORK_REDIS_SERVER";
 /// The load generator's program, instead of searching.
 pub const WRK: &str = "MILLWORK_WRK";
 
+/// libfaketime for programs with threads, instead of searching.
+pub const FAKETIME_LIBRARY: &str = "MILLWORK_FAKETIME";
+
 pub const PG_OLDEST: u32 = 15;
 pub const REDIS_OLDEST: u32 = 7;
+pub const NODE_OLDEST: u32 = 20;
 
 /// Folders outside PATH where packages put PostgreSQL; `*` is a version, the newest is taken first.
 const PG_FOLDERS: [&str; 9] = [
@@ -146,6 +150,35 @@ pub fn wrk() -> Result<Option<PathBuf>> {
         return Ok(Some(path));
     }
     Ok(on_path().into_iter().map(|folder| folder.join("wrk")).find(|path| path.is_file()))
+}
+
+/// libfaketime in its form for programs with threads.
+pub fn faketime() -> Option<PathBuf> {
+    if let Some(path) = env::var_os(FAKETIME_LIBRARY) {
+        return Some(PathBuf::from(path));
+    }
+    let folders = ["/usr/lib/*/faketime", "/usr/lib64/faketime", "/usr/lib/faketime", "/usr/local/lib/faketime"];
+    let files = folders.iter().flat_map(|pattern| expand(pattern)).map(|folder| folder.join("libfaketimeMT.so.1"));
+    files.into_iter().find(|path| path.is_file())
+}
+
+/// Node.js with its package manager.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub program: PathBuf,
+    pub npm: PathBuf,
+    /// As it says it: `20.11.1`.
+    pub version: String,
+}
+
+impl Node {
+    /// `None` when either is not on PATH, or too old.
+    pub fn find() -> Option<Self> {
+        let on_path = |name: &str| on_path().into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
+        let (program, npm) = on_path("node").zip(on_path("npm"))?;
+        let version = version_line(Command::new(&program))?.trim().trim_start_matches('v').to_owned();
+        (major(&version) >= NODE_OLDEST).then_some(Self { program, npm, version })
+    }
 }
 
 fn major(version: &str) -> u32 {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::find::{self, PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer, WRK};
+use super::find::{
+    self, FAKETIME_LIBRARY, PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer, WRK,
+};
 use crate::{command, interrupt, sys, terminal};
 
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -38,6 +40,17 @@ pub fn ensure_wrk() -> Result<PathBuf> {
     }
     install(&[&LOAD_GENERATOR])?;
     find::wrk()?.with_context(|| format!("wrk is installed, and yet cannot be found. {}", advice(&[&LOAD_GENERATOR])))
+}
+
+/// The library that gives a process a clock of its own, installed if need be; an error where that cannot be.
+pub fn faketime() -> Result<PathBuf> {
+    if let Some(library) = find::faketime() {
+        return Ok(library);
+    }
+    ensure!(has_apt(), "libfaketime is not installed, and this system has no apt-get");
+    terminal::step("libfaketime not found; installing");
+    apt_install(&[&FAKETIME])?;
+    find::faketime().context("libfaketime is installed, and yet cannot be found")
 }
 
 fn install(missing: &[&Need]) -> Result<()> {
@@ -78,6 +91,14 @@ const REDIS: Need = Need {
 };
 const LOAD_GENERATOR: Need =
     Need { name: "wrk", oldest: 4, package: "wrk", override_variable: WRK, elsewhere: ["wrk"; 5] };
+
+const FAKETIME: Need = Need {
+    name: "libfaketime",
+    oldest: 0,
+    package: "libfaketime",
+    override_variable: FAKETIME_LIBRARY,
+    elsewhere: ["libfaketime"; 5],
+};
 
 /// What installs packages where there is no apt-get.
 const MANAGERS: [(&str, &str); 5] = [

@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod admission;
+mod fire;
+mod follow;
 mod lost_workers;
+mod metrics;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -114,9 +117,9 @@ impl Yard {
         id
     }
 
-    async fn claim(&self, owner: WorkerId, mut tickets: Vec<Ticket>) -> Vec<Claimed> {
+    async fn claim(&self, owner: WorkerId, tickets: Vec<Ticket>) -> Vec<Claimed> {
         let mut tx = self.system.system_relaxed().await.unwrap();
-        let claimed = queries::claim(&mut tx, owner, &mut tickets).await.unwrap();
+        let claimed = queries::claim(&mut tx, owner, &tickets).await.unwrap();
         tx.commit().await.unwrap();
         claimed
     }

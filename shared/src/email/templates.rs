@@ -22,10 +22,19 @@ pub enum Template {
     Verification,
     PasswordReset,
     Invitation,
+    JobsFailed,
+    QueueBacklogged,
 }
 
 impl Template {
-    pub const ALL: [Self; 4] = [Self::Welcome, Self::Verification, Self::PasswordReset, Self::Invitation];
+    pub const ALL: [Self; 6] = [
+        Self::Welcome,
+        Self::Verification,
+        Self::PasswordReset,
+        Self::Invitation,
+        Self::JobsFailed,
+        Self::QueueBacklogged,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +42,8 @@ impl Template {
             Self::Verification => "verification",
             Self::PasswordReset => "password_reset",
             Self::Invitation => "invitation",
+            Self::JobsFailed => "jobs_failed",
+            Self::QueueBacklogged => "queue_backlogged",
         }
     }
 
@@ -54,6 +65,28 @@ impl Template {
                         variable("tenant", Line),
                         variable("url", Link),
                         variable("valid_for_hours", Count),
+                    ]
+                }
+            }
+            Self::JobsFailed => {
+                const {
+                    &[
+                        variable("tenant", Line),
+                        variable("count", Count),
+                        variable("kind", Line),
+                        variable("queue", Line),
+                        variable("job", Line),
+                        variable("error", Line),
+                    ]
+                }
+            }
+            Self::QueueBacklogged => {
+                const {
+                    &[
+                        variable("tenant", Line),
+                        variable("queue", Line),
+                        variable("depth", Line),
+                        variable("age_s", Line),
                     ]
                 }
             }

@@ -53,6 +53,8 @@ id!(ApiKeyId);
 id!(SessionId);
 id!(OneTimeTokenId);
 id!(JobId);
+id!(BatchId);
+id!(AlertId);
 id!(
     /// One start of one worker process; a process that lost its lease takes a new one.
     WorkerId
@@ -68,5 +70,6 @@ id!(
     /// Of an HTTP request whose caller gave none.
     RequestId
 );
+id!(ScheduleId);
 id!(RefreshTokenId);
 id!(SigningKeyId);

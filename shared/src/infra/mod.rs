@@ -8,12 +8,18 @@ pub mod config;
 pub mod crypto;
 /// PostgreSQL: one pool, three doors (tenant, identity, system).
 pub mod db;
-/// Whether the stores answer.
+/// Free space of the volumes that a process writes to.
+pub mod disk;
+/// Whether a process can serve, and each thing it depends on.
 pub mod health;
 /// UUIDv7 newtypes.
 pub mod ids;
+/// Figures for Prometheus.
+pub mod metrics;
 /// Redis by one multiplexed connection that reconnects by itself.
 pub mod redis;
+/// Faults built in on purpose, in debug builds alone.
+pub mod sabotage;
 /// SIGTERM and SIGINT as a token.
 pub mod shutdown;
 /// Tasks that keep their span and whose panics are seen.

@@ -167,17 +167,18 @@ impl Dispatcher {
         self.offer_soon(jobs.iter().filter(|job| job.due == super::Due::Now).map(Ticket::from).collect());
     }
 
-    /// Offers tickets of jobs that were just stored, and waits.
-    pub async fn offer_now(&self, tickets: &[Ticket]) -> Result<()> {
+    /// Offers tickets of jobs that were just stored, and waits. Answers how many Redis did not have and took.
+    pub async fn offer_now(&self, tickets: &[Ticket]) -> Result<usize> {
         self.offer_from(Source::Intake, tickets).await
     }
 
-    /// Offers what the scheduler read from the ledger.
-    pub async fn admit(&self, tickets: &[Ticket]) -> Result<()> {
+    /// Offers what the scheduler read from the ledger. Answers as [`offer_now`](Self::offer_now) does.
+    pub async fn admit(&self, tickets: &[Ticket]) -> Result<usize> {
         self.offer_from(Source::Ledger, tickets).await
     }
 
-    async fn offer_from(&self, source: Source, tickets: &[Ticket]) -> Result<()> {
+    async fn offer_from(&self, source: Source, tickets: &[Ticket]) -> Result<usize> {
+        let mut added = 0;
         for queue in Queue::ALL {
             let members: Vec<_> = tickets.iter().filter(|t| t.queue == queue).map(|t| t.to_bytes()).collect();
             for chunk in members.chunks(CHUNK) {
@@ -189,10 +190,10 @@ impl Dispatcher {
                 for member in chunk {
                     call.arg(&member[..]);
                 }
-                call.invoke_async::<()>(&mut self.redis.clone()).await.map_err(unavailable)?;
+                added += call.invoke_async::<usize>(&mut self.redis.clone()).await.map_err(unavailable)?;
             }
         }
-        Ok(())
+        Ok(added)
     }
 
     /// Takes up to `limit` tickets, by turns of the tenants: of each at most `share.rest`, or what `share.of` says.

@@ -10,10 +10,18 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::infra::ids::{JobId, TenantId};
+use crate::infra::ids::{JobId, ScheduleId, TenantId};
 
+/// Replaying and cancelling many.
+pub mod bulk;
+/// Jobs that wait for others.
+pub mod chains;
+/// How many jobs each queue holds, for a scrape.
+pub mod depths;
 /// Ids to and from Redis.
 pub mod dispatch;
+/// Telling ends to those who wait for them.
+pub mod followers;
 /// What a client may submit, and how a payload is checked.
 pub mod kinds;
 /// The ledger: every statement on the tables of jobs.
@@ -170,6 +178,8 @@ pub struct NewJob {
     pub due: Due,
     pub unique: Option<Unique>,
     pub tags: Vec<String>,
+    /// The schedule that made it.
+    pub schedule: Option<ScheduleId>,
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
 }
@@ -192,6 +202,7 @@ impl NewJob {
             due: Due::Now,
             unique: None,
             tags: Vec::new(),
+            schedule: None,
             request_id: None,
             traceparent: None,
         })
@@ -246,6 +257,8 @@ pub struct JobError {
 impl JobError {
     /// The attempt's worker died or stopped renewing its lease.
     pub const WORKER_LOST: &str = "worker_lost";
+    /// A job that this one waited for failed or was cancelled.
+    pub const PREDECESSOR_FAILED: &str = "predecessor_failed";
 
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         let mut message: String = message.into();

@@ -18,7 +18,8 @@ pub async fn ensure_partitions(conn: &mut PgConnection, days: i32) -> Result<i32
 }
 
 /// The partitioned tables, in the order in which their old partitions may go: outcomes last, the others look at them.
-pub const ROLLED: [&str; 5] = ["jobs", "job_attempts", "webhook_deliveries", "events", "job_outcomes"];
+pub const ROLLED: [&str; 7] =
+    ["jobs", "job_attempts", "job_links", "job_progress", "webhook_deliveries", "events", "job_outcomes"];
 
 /// Drops the partitions of `table` that are older than `age`. Answers how many went.
 pub async fn drop_partitions(conn: &mut PgConnection, table: &str, age: Duration) -> Result<i32> {
@@ -39,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 7] = [
+pub const EXPIRIES: [Expiry; 8] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -69,6 +70,14 @@ pub const EXPIRIES: [Expiry; 7] = [
         delete: "delete from job_cancels where ctid = any (array(
                      select c.ctid from job_cancels c
                       where not exists (select from job_live l where l.tenant_id = c.tenant_id and l.id = c.job_id)
+                      limit 5000))",
+    },
+    Expiry {
+        table: "job_bulk",
+        delete: "delete from job_bulk where ctid = any (array(
+                     select b.ctid from job_bulk b
+                      where b.created_at < ledger_now() - interval '7 days'
+                        and not exists (select from job_live l where l.tenant_id = b.tenant_id and l.id = b.job_id)
                       limit 5000))",
     },
     Expiry {

@@ -26,6 +26,8 @@ macro_rules! permissions {
 }
 
 permissions! {
+    AlertsRead = "alerts:read",
+    AlertsWrite = "alerts:write",
     ApiKeysRead = "api_keys:read",
     ApiKeysWrite = "api_keys:write",
     EventTypesRead = "event_types:read",
@@ -39,6 +41,8 @@ permissions! {
     JobsSubmit = "jobs:submit",
     QueuesRead = "queues:read",
     QueuesWrite = "queues:write",
+    SchedulesRead = "schedules:read",
+    SchedulesWrite = "schedules:write",
     WebhooksRead = "webhooks:read",
     WebhooksSecret = "webhooks:secret",
     WebhooksWrite = "webhooks:write",

@@ -12,6 +12,8 @@ use crate::infra::redis::{self, Redis};
 
 /// Mails as their receiver reads them.
 pub mod mail;
+/// A page of metrics as Prometheus reads it.
+pub mod metrics;
 /// An HTTP server that answers by a script.
 pub mod receiver;
 /// An SMTP server that answers by a script.

@@ -30,6 +30,16 @@ async fn a_job_is_claimed_once_and_ends_once() {
 }
 
 #[tokio::test]
+async fn claims_come_in_the_order_in_which_they_were_taken() {
+    let ledger = Ledger::create().await;
+    let mut jobs: Vec<_> = (0..20).map(|_| ledger.job()).collect();
+    ledger.store(&jobs).await;
+    jobs.reverse(); // the youngest first, as if it had the highest priority
+    let claimed = ledger.claim(ledger.worker().await, &jobs).await;
+    assert_eq!(claimed.iter().map(|c| c.id).collect::<Vec<_>>(), jobs.iter().map(|j| j.id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_lost_workers_job_runs_again_and_its_late_result_is_refused() {
     let ledger = Ledger::create().await;
     let job = ledger.job();
@@ -85,11 +95,11 @@ async fn a_worker_that_was_given_up_or_has_stopped_claims_nothing_more() {
     tx.commit().await.unwrap();
     for worker in [lost, stopped] {
         let mut tx = ledger.system.system_relaxed().await.unwrap();
-        let error = queries::claim(&mut tx, worker, &mut [Ticket::from(&job)]).await.unwrap_err();
+        let error = queries::claim(&mut tx, worker, &[Ticket::from(&job)]).await.unwrap_err();
         assert!(matches!(error, Error::Conflict { code: queries::LEASE_GONE, .. }), "{error}");
     }
     let mut tx = ledger.system.system_relaxed().await.unwrap();
-    assert!(queries::claim(&mut tx, lost, &mut []).await.unwrap().is_empty());
+    assert!(queries::claim(&mut tx, lost, &[]).await.unwrap().is_empty());
     assert_eq!(ledger.claim(ledger.worker().await, &[job]).await.len(), 1);
 }
 

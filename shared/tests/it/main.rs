@@ -2,11 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod abandoned;
+mod alerts;
+mod batches;
+mod chains;
+mod connections;
+mod depths;
 mod dispatch;
 mod jobs;
 mod model;
 mod partitions;
 mod plans;
+mod progress;
 mod tenancy;
 mod unique;
 
@@ -59,9 +66,9 @@ impl Ledger {
     }
 
     async fn claim(&self, owner: WorkerId, jobs: &[NewJob]) -> Vec<Claimed> {
-        let mut tickets: Vec<Ticket> = jobs.iter().map(Ticket::from).collect();
+        let tickets: Vec<Ticket> = jobs.iter().map(Ticket::from).collect();
         let mut tx = self.system.system_relaxed().await.unwrap();
-        let claimed = queries::claim(&mut tx, owner, &mut tickets).await.unwrap();
+        let claimed = queries::claim(&mut tx, owner, &tickets).await.unwrap();
         tx.commit().await.unwrap();
         claimed
     }

@@ -1,6 +1,7 @@
 //! The plans of the hot statements: what they touch must not grow with what has finished or waits.
 
 use millwork_shared::jobs::queries;
+use millwork_shared::schedules::queries as schedules;
 use sqlx::AssertSqlSafe;
 
 use super::Ledger;
@@ -23,21 +24,55 @@ async fn ballast() -> Ledger {
     ledger
 }
 
-#[tokio::test]
-async fn a_claim_looks_its_rows_up_by_key_in_the_partitions_it_needs() {
+/// A backlog of which the statistics know nothing: the last ANALYZE saw as many pages, and no live row in them.
+async fn unforeseen_backlog() -> Ledger {
     let ledger = ballast().await;
+    let owner = ledger.test.owner().await;
+    let jobs = (0..400).map(|_| ledger.job()).collect::<Vec<_>>();
+    sqlx::raw_sql("alter table job_live set (autovacuum_enabled = off)").execute(&owner).await.unwrap();
+    sqlx::raw_sql("delete from job_live").execute(&owner).await.unwrap();
+    sqlx::raw_sql("analyze job_live").execute(&owner).await.unwrap();
+    ledger.store(&jobs).await;
+    ledger
+}
+
+fn claim(ledger: &Ledger) -> String {
     let id = ledger.job().id;
-    let sql = queries::CLAIM
-        .replace("$1", &format!("array['{}']", ledger.tenant))
-        .replace("$2", &format!("array['{id}']"))
+    queries::CLAIM
+        .replace("$1", &format!("array_fill('{}'::uuid, array[300])", ledger.tenant))
+        .replace("$2", &format!("array_fill('{id}'::uuid, array[300])"))
         .replace("$3", &format!("'{id}'"))
         .replace("$4", &format!("'{id}'"))
-        .replace("$5", &format!("'{id}'"));
-    let plan = plan(&ledger, &sql).await;
-    assert!(plan.contains("job_live_pkey"), "{plan}");
-    assert!(plan.contains("_pkey on jobs_p"), "{plan}");
-    assert_eq!(plan.matches(" on jobs_p").count(), 1, "one partition: {plan}");
-    assert!(!plan.contains("Seq Scan") && !plan.contains("Bitmap"), "{plan}");
+        .replace("$5", &format!("'{id}'"))
+}
+
+fn finish(ledger: &Ledger) -> String {
+    let uuids = format!("array_fill('{}'::uuid, array[300])", ledger.tenant);
+    let texts = "array_fill('succeeded'::text, array[300])";
+    let arrays = [&uuids, &uuids, "array_fill(1::int2, array[300])", &uuids, texts, texts, texts, texts];
+    (1..)
+        .zip(arrays)
+        .fold(queries::END.to_owned(), |sql, (n, array)| sql.replace(&format!("${n}::"), &format!("{array}::")))
+}
+
+#[tokio::test]
+async fn a_claim_looks_its_rows_up_by_key_in_the_partitions_it_needs() {
+    for ledger in [ballast().await, unforeseen_backlog().await] {
+        let plan = plan(&ledger, &claim(&ledger)).await;
+        assert!(plan.contains("Index Scan using job_live_pkey"), "{plan}");
+        assert!(plan.contains("_pkey on jobs_p"), "{plan}");
+        assert_eq!(plan.matches(" on jobs_p").count(), 1, "one partition: {plan}");
+        assert!(!plan.contains("Seq Scan") && !plan.contains("Bitmap") && !plan.contains("Join Filter"), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn an_end_looks_its_rows_up_by_key() {
+    for ledger in [ballast().await, unforeseen_backlog().await] {
+        let plan = plan(&ledger, &finish(&ledger)).await;
+        assert!(plan.contains("Index Scan using job_live_pkey"), "{plan}");
+        assert!(!plan.contains("Seq Scan") && !plan.contains("Bitmap") && !plan.contains("Join Filter"), "{plan}");
+    }
 }
 
 #[tokio::test]
@@ -64,5 +99,17 @@ async fn jobs_for_later_are_read_in_order_from_their_index() {
         .replace("$3", "5000");
     let plan = plan(&ledger, &sql).await;
     assert!(plan.contains("Index Scan using job_live_due"), "{plan}");
+    assert!(!plan.contains("Sort"), "{plan}");
+}
+
+#[tokio::test]
+async fn due_schedules_are_read_in_order_from_their_index() {
+    let ledger = ballast().await;
+    let sql = schedules::LIST_DUE
+        .replace("$1", "'epoch'")
+        .replace("$2", "'00000000-0000-0000-0000-000000000000'")
+        .replace("$3", "1000");
+    let plan = plan(&ledger, &sql).await;
+    assert!(plan.contains("using schedules_due"), "{plan}");
     assert!(!plan.contains("Sort"), "{plan}");
 }

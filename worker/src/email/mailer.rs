@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::compose::{Words, compose};
 use super::folder::Folder;
+use super::reach::{Goal, Reach};
 use super::smtp::{End, Servers};
 use super::templates::{Locale, Templates};
 use crate::runtime::Run;
@@ -42,6 +43,14 @@ impl Mailer {
     /// Bounds one mail's time differently.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// Where it sends mail to, to see whether anybody is there.
+    pub fn reach(&self) -> Reach {
+        Reach::new(match &self.transport {
+            Transport::Servers(servers) => Goal::Servers(servers.addresses()),
+            Transport::Folder(folder) => Goal::Folder(folder.path().to_owned()),
+        })
     }
 
     /// The words of a template, in the language of the BCP 47 tag `locale` if we speak it.

@@ -7,6 +7,7 @@ pub mod config;
 mod folder;
 /// One mail for one run of a job.
 pub mod mailer;
+mod reach;
 /// The kind `email.send`.
 pub mod send;
 mod smtp;
@@ -15,3 +16,4 @@ pub mod templates;
 
 pub use config::MailArgs;
 pub use mailer::Mailer;
+pub use reach::Reach;

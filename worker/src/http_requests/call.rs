@@ -63,6 +63,9 @@ pub async fn call(job: HttpRequest, run: Arc<Run>, ctx: Arc<Context>) -> Result<
     let exchange =
         ctx.egress.call(Call { method, url: job.url, headers, body, deadline: run.network_deadline() }).await;
     run.attempt_detail(&detail(&exchange));
+    if let Some(line) = failure(&exchange) {
+        run.log(line);
+    }
     Ok(outcome(&exchange.outcome, &ctx))
 }
 
@@ -139,6 +142,18 @@ fn result(answer: &Answer) -> Option<Box<RawValue>> {
         body_truncated: answer.truncated,
     };
     to_raw_value(&result).ok()
+}
+
+/// What the job's log says of a call that did not succeed; a good one has its result.
+fn failure(exchange: &Exchange) -> Option<String> {
+    let latency_ms = exchange.latency.as_millis();
+    match &exchange.outcome {
+        Ok(answer) if (200..300).contains(&answer.status) => None,
+        Ok(answer) => Some(format!("answered {} after {latency_ms} ms", answer.status)),
+        Err(failure) => {
+            Some(format!("no answer after {latency_ms} ms: {}: {}", failure.class.as_str(), failure.message))
+        }
+    }
 }
 
 fn detail(exchange: &Exchange) -> CallDetail {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millwork_shared::Result;
+use millwork_shared::batches;
 use millwork_shared::jobs::Outcome;
 use millwork_shared::maintenance::{CleanUp, DeleteExpired, RollPartitions, queries};
 use serde_json::value::to_raw_value;
@@ -53,6 +54,18 @@ pub async fn delete_expired(_: DeleteExpired, run: Arc<Run>, ctx: Arc<Context>) 
             if rows < queries::CHUNK {
                 break;
             }
+        }
+    }
+    loop {
+        if run.cancelled.is_cancelled() {
+            return Ok(Outcome::Cancelled);
+        }
+        let mut tx = ctx.system.system().await?;
+        let rows = batches::queries::delete_finished(&mut tx, ctx.retention).await?;
+        tx.commit().await?;
+        *deleted.entry("batches").or_insert(0) += rows;
+        if rows < queries::CHUNK {
+            break;
         }
     }
     tracing::info!(?deleted, "expired rows deleted");

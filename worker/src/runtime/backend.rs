@@ -1,12 +1,13 @@
 //! Claimed jobs as an apalis backend.
 //!
-//! apalis is given jobs that are already leased, and its completion layer hands outcomes on to the ledger. Errors of the
+//! apalis is given jobs that are already leased, in the order in which they were taken and each with the turn to run, so
+//! that what it starts at once may start in any order. Its completion layer hands outcomes on to the ledger. Errors of the
 //! stores never reach apalis, where they would end the worker: the fetch loop and the completer wait them out.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
@@ -15,7 +16,8 @@ use apalis_core::worker::context::WorkerContext;
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::queries::Claimed;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::PollSemaphore;
 use tower::{Layer, Service};
 
 use super::complete::Completion;
@@ -24,17 +26,32 @@ use super::complete::Completion;
 pub struct LedgerBackend {
     queue: Queue,
     claimed: mpsc::Receiver<Claimed>,
+    turns: PollSemaphore,
+    /// The turn of the next job.
+    turn: Option<OwnedSemaphorePermit>,
     completions: mpsc::Sender<Completion>,
 }
 
+/// A job whose turn it is: no more of them at once than the queue has slots.
+#[derive(Debug)]
+pub struct Turn {
+    pub claimed: Claimed,
+    pub permit: OwnedSemaphorePermit,
+}
+
 impl LedgerBackend {
-    pub fn new(queue: Queue, claimed: mpsc::Receiver<Claimed>, completions: mpsc::Sender<Completion>) -> Self {
-        Self { queue, claimed, completions }
+    pub fn new(
+        queue: Queue,
+        claimed: mpsc::Receiver<Claimed>,
+        turns: PollSemaphore,
+        completions: mpsc::Sender<Completion>,
+    ) -> Self {
+        Self { queue, claimed, turns, turn: None, completions }
     }
 }
 
 impl Backend for LedgerBackend {
-    type Task = Task<Claimed>;
+    type Task = Task<Turn>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -43,7 +60,11 @@ impl Backend for LedgerBackend {
 
     /// None, the end, once the fetch loop has stopped.
     fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
-        self.claimed.poll_recv(cx).map(|claimed| claimed.map(|claimed| Ok(Task::new(claimed))))
+        if self.turn.is_none() {
+            self.turn = ready!(self.turns.poll_acquire(cx));
+        }
+        let Some(claimed) = ready!(self.claimed.poll_recv(cx)) else { return Poll::Ready(None) };
+        Poll::Ready(self.turn.take().map(|permit| Ok(Task::new(Turn { claimed, permit }))))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -52,7 +73,7 @@ impl Backend for LedgerBackend {
 }
 
 impl BackendConfig for LedgerBackend {
-    type Args = Claimed;
+    type Args = Turn;
     type Id = JobId;
     type Kind = Ephemeral;
     type Config = Queue;

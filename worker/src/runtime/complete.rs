@@ -1,10 +1,12 @@
 //! From outcomes to the ledger: while one batch commits, the next gathers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use millwork_shared::infra::db::{PATIENCE, SystemDb};
+use millwork_shared::infra::db::{Dedicated, Durability, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
-use millwork_shared::jobs::queries::{self, Ending, Finished, Retried, Snoozed};
+use millwork_shared::jobs::followers::Followers;
+use millwork_shared::jobs::queries::{self, Ending, Finished, Report, Retried, Snoozed};
 use millwork_shared::jobs::retry::{self, Policy};
 use millwork_shared::jobs::{JobError, Outcome, Queue};
 use millwork_shared::{Error, Result};
@@ -14,6 +16,7 @@ use tokio::sync::mpsc;
 use super::RETRY_PAUSE;
 use super::in_flight::InFlight;
 use super::stats::Stats;
+use crate::metrics::{End, JobFigures, METRICS};
 
 /// Outcomes stored by one transaction at most.
 const BATCH: usize = 512;
@@ -35,14 +38,21 @@ pub struct Completion {
     pub cancelled: bool,
     pub outcome: Outcome,
     pub detail: Option<Box<RawValue>>,
+    /// What its handler said and is not yet written.
+    pub report: Option<Box<Report>>,
     pub wait_ms: i64,
     pub run_ms: i64,
+    /// Where it is counted.
+    pub figures: Arc<JobFigures>,
 }
 
 /// Stores outcomes.
 pub struct Completer {
     system: SystemDb,
+    /// Where outcomes are stored.
+    ledger: Dedicated,
     in_flight: Arc<InFlight>,
+    followers: Followers,
     stats: Stats,
 }
 
@@ -52,16 +62,17 @@ struct Rows {
     finished: Vec<Finished>,
     retried: Vec<Retried>,
     snoozed: Vec<Snoozed>,
+    reports: Vec<Report>,
 }
 
 impl Completer {
-    pub fn new(system: SystemDb, in_flight: Arc<InFlight>) -> Self {
+    pub fn new(system: SystemDb, in_flight: Arc<InFlight>, followers: Followers) -> Self {
         let stats = Stats::start(system.clone());
-        Self { system, in_flight, stats }
+        Self { ledger: system.dedicated(Durability::Durable), system, in_flight, followers, stats }
     }
 
     /// Runs until every sender is gone and everything is stored.
-    pub async fn run(self, mut completed: mpsc::Receiver<Completion>) {
+    pub async fn run(mut self, mut completed: mpsc::Receiver<Completion>) {
         let mut batch = Vec::with_capacity(BATCH);
         while completed.recv_many(&mut batch, BATCH).await > 0 {
             while !batch.is_empty() {
@@ -72,7 +83,7 @@ impl Completer {
         self.stats.flush().await;
     }
 
-    async fn complete(&self, batch: Vec<Completion>) {
+    async fn complete(&mut self, batch: Vec<Completion>) {
         let attempts: Vec<_> = batch.iter().map(|c| (c.id, c.owner, c.attempt)).collect();
         let mut rows = Rows::default();
         for completion in batch {
@@ -86,10 +97,15 @@ impl Completer {
     }
 
     /// Tries until the ledger answers; a batch that it refuses is stored row by row, so that one bad row spoils only itself.
-    async fn store_until_done(&self, mut rows: Rows) {
+    async fn store_until_done(&mut self, mut rows: Rows) {
         loop {
+            let (began, outcomes) = (Instant::now(), rows.len());
             match self.store(&mut rows).await {
-                Ok(()) => return,
+                Ok(()) => {
+                    METRICS.completion_batch.observe(outcomes as f64);
+                    METRICS.completion_s.observe(began.elapsed().as_secs_f64());
+                    return;
+                }
                 Err(Error::Unavailable { cause, .. }) => {
                     tracing::warn!(error = cause, jobs = rows.len(), "cannot store outcomes; trying again");
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -110,32 +126,44 @@ impl Completer {
         }
     }
 
-    async fn store(&self, rows: &mut Rows) -> Result<()> {
+    /// Stores `rows`, each kind in a transaction of its own. What is stored is taken out of them.
+    async fn store(&mut self, rows: &mut Rows) -> Result<()> {
+        let mut to_tell = false;
         let store = async {
-            let mut tx = self.system.system_by_index().await?;
+            let mut connection = self.ledger.take().await?;
+            if !rows.reports.is_empty() {
+                // First: the fence knows only jobs that run.
+                queries::save_reports(&mut connection, &mut rows.reports).await?;
+                rows.reports.clear();
+            }
             if !rows.retried.is_empty() {
-                let accepted = queries::retry(&mut tx, &mut rows.retried).await?;
+                let accepted = queries::retry(&mut connection, &mut rows.retried).await?;
                 // Refused: no longer ours, or to be cancelled. The fence of `finish` tells which.
-                let refused = rows.retried.iter().filter(|r| !accepted.contains(&r.id));
-                rows.finished.extend(refused.map(Retried::cancelled));
-                rows.retried.retain(|r| accepted.contains(&r.id));
+                let refused = rows.retried.drain(..).filter(|r| !accepted.contains(&r.id));
+                rows.finished.extend(refused.map(|r| r.cancelled()));
             }
             if !rows.snoozed.is_empty() {
-                let accepted = queries::snooze(&mut tx, &mut rows.snoozed).await?;
-                let refused = rows.snoozed.iter().filter(|s| !accepted.contains(&s.id)); // as above
-                rows.finished.extend(refused.map(Snoozed::cancelled));
-                rows.snoozed.retain(|s| accepted.contains(&s.id));
+                let accepted = queries::snooze(&mut connection, &mut rows.snoozed).await?;
+                let refused = rows.snoozed.drain(..).filter(|s| !accepted.contains(&s.id)); // as above
+                rows.finished.extend(refused.map(|s| s.cancelled()));
             }
             if !rows.finished.is_empty() {
-                let accepted = queries::finish(&mut tx, &mut rows.finished).await?;
-                let refused = rows.finished.len() as u64 - accepted;
+                let ends = queries::end(&mut connection, &mut rows.finished).await?;
+                let refused = rows.finished.drain(..).len() as i64 - ends.accepted;
                 if refused > 0 {
+                    METRICS.late_results.inc_by(refused.unsigned_abs());
                     tracing::warn!(refused, "late results refused: the lease was gone");
                 }
+                to_tell = ends.to_tell > 0;
             }
-            tx.commit().await
+            self.ledger.keep(connection);
+            Ok(())
         };
-        self.system.within(PATIENCE, store).await
+        self.system.within(PATIENCE, store).await?;
+        if to_tell {
+            self.followers.tell_soon();
+        }
+        Ok(())
     }
 }
 
@@ -150,6 +178,19 @@ fn fitting(batch: &[Completion]) -> usize {
 }
 
 impl Completion {
+    /// What the attempt comes to, if the ledger takes it.
+    pub fn end(&self) -> End {
+        match &self.outcome {
+            Outcome::Done(_) => End::Succeeded,
+            Outcome::Fail(_) => End::Failed,
+            Outcome::Cancelled => End::Cancelled,
+            Outcome::Retry { .. } | Outcome::Snooze(_) if self.cancelled => End::Cancelled,
+            Outcome::Retry { .. } if self.counted_attempt >= self.max_attempts => End::Failed,
+            Outcome::Retry { .. } => End::Retried,
+            Outcome::Snooze(_) => End::Snoozed,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let result = match &self.outcome {
             Outcome::Done(Some(result)) => result.get().len(),
@@ -161,11 +202,12 @@ impl Completion {
 
 impl Rows {
     fn len(&self) -> usize {
-        self.finished.len() + self.retried.len() + self.snoozed.len()
+        self.finished.len() + self.retried.len() + self.snoozed.len() + self.reports.len()
     }
 
     fn add(&mut self, c: Completion) {
-        let Completion { tenant, id, attempt, owner, detail, .. } = c;
+        let Completion { tenant, id, attempt, owner, detail, report, .. } = c;
+        self.reports.extend(report.map(|report| *report));
         let finished =
             |ending, result, error| Finished { tenant, id, attempt, owner, ending, result, error, detail: None };
         let mut end = match c.outcome {
@@ -194,11 +236,13 @@ impl Rows {
         self.finished.push(end);
     }
 
+    /// Row by row, what handlers said before how they ended.
     fn split(self) -> Vec<Self> {
+        let reports = self.reports.into_iter().map(|r| Self { reports: vec![r], ..Self::default() });
         let finished = self.finished.into_iter().map(|f| Self { finished: vec![f], ..Self::default() });
         let retried = self.retried.into_iter().map(|r| Self { retried: vec![r], ..Self::default() });
         let snoozed = self.snoozed.into_iter().map(|s| Self { snoozed: vec![s], ..Self::default() });
-        finished.chain(retried).chain(snoozed).collect()
+        reports.chain(finished).chain(retried).chain(snoozed).collect()
     }
 
     /// The same end without what the handler said, which the ledger cannot hold. None when there is nothing to drop.

@@ -17,11 +17,15 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::Instrument;
 
+use super::backend::Turn;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
+use super::journal;
+use super::report::Reports;
 use super::run::Run;
 use super::slots::Slots;
+use crate::metrics::METRICS;
 
 /// How long a handler may take to notice its cancellation before it is dropped.
 const CANCEL_GRACE: Duration = Duration::from_millis(500);
@@ -33,9 +37,10 @@ pub struct JobService {
     pub registry: Arc<Registry>,
     pub in_flight: Arc<InFlight>,
     pub slots: Arc<Slots>,
+    pub reports: Reports,
 }
 
-impl Service<Task<Claimed>> for JobService {
+impl Service<Task<Turn>> for JobService {
     /// None for a job that was given back before its handler left.
     type Response = Option<Completion>;
     type Error = Infallible;
@@ -45,37 +50,53 @@ impl Service<Task<Claimed>> for JobService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<Claimed>) -> Self::Future {
+    fn call(&mut self, task: Task<Turn>) -> Self::Future {
         let this = self.clone();
-        let (claimed, _) = task.take();
+        let (Turn { claimed, permit }, _) = task.take();
         let span = tracing::info_span!(
             "job", job.id = %claimed.id, job.kind = claimed.kind, tenant.id = %claimed.tenant,
             job.attempt = claimed.attempt, request.id = claimed.cause.request_id
         );
-        Box::pin(async move { Ok(this.run(claimed).await) }.instrument(span))
+        let run = async move {
+            let completion = this.run(claimed).await;
+            drop(permit);
+            Ok(completion)
+        };
+        Box::pin(run.instrument(span))
     }
 }
 
 impl JobService {
     async fn run(self, claimed: Claimed) -> Option<Completion> {
-        let turn = self.slots.turn().await;
-        let completion = match self.in_flight.start(&claimed) {
-            Some(cancelled) => self.attempt(claimed, cancelled).await,
+        match self.in_flight.start(&claimed) {
+            Some(cancelled) => {
+                journal::started(&claimed);
+                self.attempt(claimed, cancelled).await
+            }
             None => {
                 self.slots.free(claimed.tenant);
                 None
             }
-        };
-        drop(turn);
-        completion
+        }
     }
 
     async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Option<Completion> {
+        let figures = self.registry.figures(&claimed.kind, self.queue);
+        let running = METRICS.queue(self.queue).run();
         let began = Instant::now();
-        let run = Arc::new(Run::begin(&claimed, cancelled.clone()));
+        let run = Arc::new(Run::begin(&claimed, cancelled.clone(), self.reports.clone()));
         let outcome = if cancelled.is_cancelled() { Outcome::Cancelled } else { self.handle(&claimed, &run).await };
+        let took = began.elapsed();
+        drop(running);
         self.slots.free(claimed.tenant);
-        self.in_flight.leave(&claimed).then(|| Completion {
+        let report = run.close_journal().await;
+        let wanted = self.in_flight.leave(&claimed);
+        journal::ended(&claimed, &outcome, wanted);
+        if !wanted {
+            return None;
+        }
+        figures.ran(run.waited, took);
+        Some(Completion {
             tenant: claimed.tenant,
             queue: self.queue,
             id: claimed.id,
@@ -85,9 +106,11 @@ impl JobService {
             max_attempts: claimed.max_attempts,
             cancelled: cancelled.is_cancelled(),
             detail: run.take_detail(),
+            report,
             outcome: within_bounds(outcome),
             wait_ms: claimed.wait_ms,
-            run_ms: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+            run_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+            figures,
         })
     }
 

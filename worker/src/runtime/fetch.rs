@@ -1,9 +1,9 @@
 //! From tickets in Redis to claimed jobs, one loop a queue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use millwork_shared::infra::db::{PATIENCE, SystemDb};
+use millwork_shared::infra::db::{Dedicated, PATIENCE, SystemDb};
 use millwork_shared::infra::ids::WorkerId;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
@@ -17,6 +17,7 @@ use super::RETRY_PAUSE;
 use super::in_flight::InFlight;
 use super::lease::{self, Lease};
 use super::slots::Slots;
+use crate::metrics::METRICS;
 
 /// Longest blocking wait in Redis.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -30,13 +31,15 @@ pub struct Fetch {
     pub in_flight: Arc<InFlight>,
     pub lease: Arc<Lease>,
     pub system: SystemDb,
+    /// Where this loop claims.
+    pub ledger: Dedicated,
     pub dispatcher: Dispatcher,
     pub claims: mpsc::Sender<Claimed>,
 }
 
 impl Fetch {
     /// Runs until `stop`. `blocking` is this loop's own connection.
-    pub async fn run(self, blocking: Redis, stop: CancellationToken) {
+    pub async fn run(mut self, blocking: Redis, stop: CancellationToken) {
         // A blocking pop is never dropped half-way: the wake-up it would take with it is somebody's latency.
         let (wake, mut woken) = mpsc::channel::<()>(1);
         let (ask, mut asked) = mpsc::channel::<()>(1);
@@ -84,10 +87,15 @@ impl Fetch {
         waiter.abort();
     }
 
-    async fn claim(&self, mut tickets: Vec<Ticket>, stop: &CancellationToken) {
+    async fn claim(&mut self, tickets: Vec<Ticket>, stop: &CancellationToken) {
         let owner = self.lease.owner();
-        match self.try_claim(owner, &mut tickets).await {
+        let figures = METRICS.queue(self.queue);
+        figures.taken.inc_by(tickets.len() as u64);
+        let began = Instant::now();
+        match self.try_claim(owner, &tickets).await {
             Ok(claimed) => {
+                METRICS.claim_s.observe(began.elapsed().as_secs_f64());
+                figures.claimed.inc_by(claimed.len() as u64);
                 for job in claimed {
                     self.in_flight.add(&job);
                     self.slots.hold(job.tenant);
@@ -104,11 +112,11 @@ impl Fetch {
         }
     }
 
-    async fn try_claim(&self, owner: WorkerId, tickets: &mut [Ticket]) -> Result<Vec<Claimed>> {
+    async fn try_claim(&mut self, owner: WorkerId, tickets: &[Ticket]) -> Result<Vec<Claimed>> {
         let claim = async {
-            let mut tx = self.system.system_relaxed().await?;
-            let claimed = queries::claim(&mut tx, owner, tickets).await?;
-            tx.commit().await?;
+            let mut connection = self.ledger.take().await?;
+            let claimed = queries::claim(&mut connection, owner, tickets).await?;
+            self.ledger.keep(connection);
             Ok(claimed)
         };
         self.system.within(PATIENCE, claim).await

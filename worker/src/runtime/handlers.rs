@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use millwork_shared::jobs::{Job, JobError, Outcome};
+use millwork_shared::jobs::{Job, JobError, Outcome, Queue};
 use serde_json::value::RawValue;
 
 use super::run::Run;
 use crate::context::Context;
+use crate::metrics::{JobFigures, KindFigures};
 
 /// A handler with its payload type erased.
 type Handler = Arc<dyn Fn(&RawValue, Arc<Run>) -> BoxFuture<'static, Outcome> + Send + Sync>;
@@ -18,12 +19,13 @@ type Handler = Arc<dyn Fn(&RawValue, Arc<Run>) -> BoxFuture<'static, Outcome> + 
 /// Which handler does which kind.
 pub struct Registry {
     context: Arc<Context>,
-    handlers: HashMap<&'static str, Handler>,
+    handlers: HashMap<&'static str, (Handler, KindFigures)>,
+    unknown: KindFigures,
 }
 
 impl Registry {
     pub fn over(context: Arc<Context>) -> Self {
-        Self { context, handlers: HashMap::new() }
+        Self { context, handlers: HashMap::new(), unknown: KindFigures::other() }
     }
 
     /// Adds the handler of `J`. A payload that does not parse fails the job for good; an [`Error`](millwork_shared::Error)
@@ -42,14 +44,19 @@ impl Registry {
                 futures::future::ready(Outcome::Fail(error)).boxed()
             }
         });
-        self.handlers.insert(J::KIND, handler);
+        self.handlers.insert(J::KIND, (handler, KindFigures::of(J::KIND)));
         self
+    }
+
+    /// Where jobs of `kind` are counted.
+    pub(super) fn figures(&self, kind: &str, queue: Queue) -> Arc<JobFigures> {
+        self.handlers.get(kind).map_or(&self.unknown, |(_, figures)| figures).in_queue(queue)
     }
 
     /// Starts the handler of `kind`, or says that there is none.
     pub(super) fn start(&self, kind: &str, payload: &RawValue, run: Arc<Run>) -> BoxFuture<'static, Outcome> {
         match self.handlers.get(kind) {
-            Some(handler) => handler(payload, run),
+            Some((handler, _)) => handler(payload, run),
             None => {
                 let message = format!("this worker has no handler for `{kind}`: run a release that has one");
                 let error = JobError::new("kind_unknown", message);

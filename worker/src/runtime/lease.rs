@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RETRY_PAUSE;
 use super::in_flight::{Held, InFlight};
+use crate::metrics::METRICS;
 
 /// Longest wait for an answer about the lease: a heartbeat that got none can be repeated before the lease is over.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -83,6 +84,8 @@ impl Lease {
                 Ok(Heartbeat::Renewed) => {}
                 Ok(Heartbeat::Lost) => {
                     let jobs = self.in_flight.abandon(self.owner());
+                    METRICS.leases_lost.inc();
+                    METRICS.jobs_abandoned.inc_by(jobs as u64);
                     tracing::error!(
                         jobs,
                         "this worker's lease had run out and its jobs were taken back; starting afresh"
@@ -172,7 +175,7 @@ pub async fn hand_back(system: &SystemDb, dispatcher: &Dispatcher, held: Vec<Hel
         Ok(tickets) => {
             tracing::info!(jobs = tickets.len(), "handed back");
             match tokio::time::timeout(OFFER, dispatcher.offer_now(&tickets)).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(_)) => {}
                 _ => tracing::warn!("could not offer them to other workers; the scheduler will"),
             }
             true

@@ -13,7 +13,9 @@ mod execute;
 mod fetch;
 mod handlers;
 mod in_flight;
+mod journal;
 mod lease;
+mod report;
 mod run;
 mod slots;
 mod stats;
@@ -28,10 +30,11 @@ use apalis_core::worker::builder::WorkerBuilder;
 use apalis_core::worker::ext::parallelize::ParallelizeExt;
 use futures::FutureExt;
 use millwork_shared::Result;
-use millwork_shared::infra::db::SystemDb;
+use millwork_shared::infra::db::{Durability, SystemDb};
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::jobs::followers::Followers;
 use millwork_shared::jobs::queries::NewWorker;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +45,7 @@ pub use run::Run;
 
 use self::backend::LedgerBackend;
 use self::slots::Slots;
+use crate::metrics::METRICS;
 
 /// How a worker process works.
 #[derive(Debug, Clone)]
@@ -100,13 +104,20 @@ impl Runtime {
         let keep = tasks::spawn("lease", lease.clone().keep(settings.heartbeat));
         let cancels = tasks::spawn("cancels", lease::watch_cancels(system.clone(), in_flight.clone()));
 
+        let reports = report::Reports::default();
+        let writer = tasks::spawn("reports", reports.clone().write(system.clone()));
         let (completions, completed) = mpsc::channel(4 * 1024);
-        let completer = complete::Completer::new(system.clone(), in_flight.clone());
+        let completer = complete::Completer::new(
+            system.clone(),
+            in_flight.clone(),
+            Followers::start(system.clone(), dispatcher.clone()),
+        );
         let completer = tasks::spawn("complete", completer.run(completed));
         let registry = Arc::new(registry);
         let (mut fetchers, mut workers) = (Vec::new(), Vec::new());
         for (&queue, &concurrency) in &settings.queues {
             let slots = Arc::new(Slots::new(concurrency));
+            METRICS.serves(queue, concurrency);
             let (claims, claimed) = mpsc::channel(slots::MOST);
             let fetch = fetch::Fetch {
                 queue,
@@ -114,14 +125,20 @@ impl Runtime {
                 in_flight: in_flight.clone(),
                 lease: lease.clone(),
                 system: system.clone(),
+                ledger: system.dedicated(Durability::Relaxed),
                 dispatcher: dispatcher.clone(),
                 claims,
             };
             let blocking = redis::connect_blocking(&redis_client, fetch::LONGEST_WAIT)?;
             fetchers.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
-            let backend = LedgerBackend::new(queue, claimed, completions.clone());
-            let service =
-                execute::JobService { queue, registry: registry.clone(), in_flight: in_flight.clone(), slots };
+            let backend = LedgerBackend::new(queue, claimed, slots.turns(), completions.clone());
+            let service = execute::JobService {
+                queue,
+                registry: registry.clone(),
+                in_flight: in_flight.clone(),
+                slots,
+                reports: reports.clone(),
+            };
             let worker = WorkerBuilder::new(format!("{}-{queue}", lease.owner()).as_str())
                 .backend(backend)
                 .parallelize(tasks::spawn_handler)
@@ -147,6 +164,7 @@ impl Runtime {
         }
         cancels.abort();
         keep.abort();
+        writer.abort();
         for task in fetchers.into_iter().chain(workers) {
             task.abort();
         }

@@ -1,16 +1,18 @@
 //! One attempt at a job.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millwork_shared::infra::ids::{JobId, TenantId};
+use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::jobs::Cause;
-use millwork_shared::jobs::queries::Claimed;
+use millwork_shared::jobs::queries::{Claimed, Report};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use super::report::{Journal, Reports};
 
 /// What a handler keeps of its time to say what happened.
 const MARGIN: Duration = Duration::from_millis(250);
@@ -31,6 +33,11 @@ pub struct Run {
     pub cancelled: CancellationToken,
     pub cause: Cause,
     pub(super) detail: Mutex<Option<Box<RawValue>>>,
+    /// The fence: attempt as the ledger counts, and the worker.
+    pub(super) lease: (i16, WorkerId),
+    pub(super) reports: Reports,
+    /// Made when the handler first says something.
+    pub(super) journal: OnceLock<Arc<Journal>>,
 }
 
 impl Run {
@@ -51,8 +58,33 @@ impl Run {
         }
     }
 
+    /// Says how far the handler is: a number from 0 to 100, or any JSON of up to 1 KiB. Only the last one is kept; the
+    /// job shows it within a second. Call it as often as you like.
+    pub fn progress(&self, progress: &impl Serialize) {
+        self.journal().progress(progress, &self.reports);
+    }
+
+    /// Adds a line to the job's log, which keeps the newest hundred of all attempts, 500 bytes of each. Never secrets:
+    /// everyone who may read the job may read it.
+    pub fn log(&self, message: impl AsRef<str>) {
+        self.journal().log(self.attempt, message.as_ref(), &self.reports);
+    }
+
+    fn journal(&self) -> &Arc<Journal> {
+        let (attempt, owner) = self.lease;
+        self.journal.get_or_init(|| Arc::new(Journal::new((self.tenant, self.job), attempt, owner)))
+    }
+
+    /// What the handler said and nobody has written yet.
+    pub(super) async fn close_journal(&self) -> Option<Box<Report>> {
+        match self.journal.get() {
+            Some(journal) => journal.close().await.map(Box::new),
+            None => None,
+        }
+    }
+
     /// The attempt that `claimed` begins, with its time running from now.
-    pub(super) fn begin(claimed: &Claimed, cancelled: CancellationToken) -> Self {
+    pub(super) fn begin(claimed: &Claimed, cancelled: CancellationToken, reports: Reports) -> Self {
         Self {
             job: claimed.id,
             tenant: claimed.tenant,
@@ -63,6 +95,9 @@ impl Run {
             cancelled,
             cause: claimed.cause.clone(),
             detail: Mutex::new(None),
+            lease: (claimed.attempt, claimed.owner),
+            reports,
+            journal: OnceLock::new(),
         }
     }
 

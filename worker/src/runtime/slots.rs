@@ -1,12 +1,13 @@
 //! How many jobs of a queue a worker may hold.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::jobs::dispatch::Share;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::PollSemaphore;
 
 /// Jobs of one queue that a worker holds at most, running or waiting for a slot.
 pub const MOST: usize = 4_096;
@@ -19,7 +20,7 @@ pub struct Slots {
     concurrency: usize,
     state: Mutex<State>,
     freed: Notify,
-    running: tokio::sync::Semaphore,
+    running: Arc<Semaphore>,
 }
 
 struct State {
@@ -38,7 +39,7 @@ impl Slots {
             concurrency,
             state: Mutex::new(state),
             freed: Notify::new(),
-            running: tokio::sync::Semaphore::new(concurrency),
+            running: Arc::new(Semaphore::new(concurrency)),
         }
     }
 
@@ -83,9 +84,9 @@ impl Slots {
         self.freed.notified().await;
     }
 
-    /// Waits for a handler's turn: at most `concurrency` run at once.
-    pub async fn turn(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        self.running.acquire().await.ok()
+    /// The handlers' turns: at most `concurrency` run at once.
+    pub fn turns(&self) -> PollSemaphore {
+        PollSemaphore::new(self.running.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

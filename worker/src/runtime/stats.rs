@@ -8,10 +8,11 @@ use millwork_shared::Result;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::infra::tasks;
+use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::queries::{self, MinuteStats};
-use millwork_shared::jobs::{Outcome, Queue};
 
 use super::complete::Completion;
+use crate::metrics::End;
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -40,16 +41,16 @@ impl Stats {
     }
 
     pub fn count(&self, completion: &Completion) {
+        let end = completion.end();
+        completion.figures.ended(end);
         let mut counts = self.counts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let stats = counts.entry((completion.tenant, completion.queue)).or_default();
-        match &completion.outcome {
-            Outcome::Done(_) => stats.succeeded += 1,
-            Outcome::Fail(_) => stats.failed += 1,
-            Outcome::Cancelled => stats.cancelled += 1,
-            Outcome::Retry { .. } if completion.cancelled => stats.cancelled += 1,
-            Outcome::Retry { .. } if completion.counted_attempt >= completion.max_attempts => stats.failed += 1,
-            Outcome::Retry { .. } => stats.retried += 1,
-            Outcome::Snooze(_) => return,
+        match end {
+            End::Succeeded => stats.succeeded += 1,
+            End::Failed => stats.failed += 1,
+            End::Cancelled => stats.cancelled += 1,
+            End::Retried => stats.retried += 1,
+            End::Snoozed => return,
         }
         stats.wait_ms[MinuteStats::bucket(completion.wait_ms)] += 1;
         stats.run_ms[MinuteStats::bucket(completion.run_ms)] += 1;

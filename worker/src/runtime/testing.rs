@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use millwork_shared::infra::ids::{JobId, TenantId};
+use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::jobs::Cause;
+use millwork_shared::jobs::queries::Report;
 use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::report::Reports;
 use super::run::Run;
 
 impl Run {
@@ -23,7 +25,15 @@ impl Run {
             cancelled: CancellationToken::new(),
             cause: Cause::default(),
             detail: std::sync::Mutex::default(),
+            lease: (1, WorkerId::generate()),
+            reports: Reports::default(),
+            journal: std::sync::OnceLock::new(),
         }
+    }
+
+    /// What the handler said of its progress, and wrote.
+    pub async fn reported(&self) -> Option<Box<Report>> {
+        self.close_journal().await
     }
 
     /// What the handler noted of its attempt.

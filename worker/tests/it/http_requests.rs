@@ -141,6 +141,23 @@ async fn a_status_says_whether_to_try_again() {
 }
 
 #[tokio::test]
+async fn the_log_says_what_went_wrong_and_nothing_of_a_good_call() {
+    let world = World::create().await;
+    let receiver = HttpReceiver::answering([503, 200]).await;
+    let payload = |url: &str| serde_json::from_value(json!({"url": url, "method": "GET"})).unwrap();
+    let gone = HttpReceiver::start().await.url("/"); // closed by now
+    for (url, expected) in
+        [(receiver.url("/"), Some("answered 503")), (receiver.url("/"), None), (gone, Some("no answer"))]
+    {
+        let run = Arc::new(world.run(JobId::generate()));
+        call(payload(&url), run.clone(), world.ctx.clone()).await.unwrap();
+        let line = run.reported().await.map(|report| report.lines[0].message.clone());
+        assert_eq!(line.is_some(), expected.is_some(), "{line:?}");
+        assert!(expected.is_none_or(|expected| line.unwrap().starts_with(expected)));
+    }
+}
+
+#[tokio::test]
 async fn retry_after_is_honoured_within_bounds() {
     let world = World::create().await;
     for (text, seconds) in [("30", Some(30)), ("0", Some(1)), ("999999", Some(86_400)), ("whenever", None)] {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod auth;
+mod bulk;
 mod egress;
 mod email;
 mod http_requests;

@@ -12,6 +12,7 @@ use millwork_shared::infra::config::Faults;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::{DeliveryId, EventId, JobId, TenantId, WebhookId};
+use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::{Cause, JobError, Outcome};
 use millwork_shared::testing::TestDb;
 use millwork_shared::webhooks::jobs::DeliverWebhook;
@@ -135,6 +136,7 @@ pub fn context(db: &Db, egress: Egress, mail_url: &str) -> Context {
         deliveries: Deliveries::new(webhooks, db.system(), millwork_shared::testing::redis()),
         mailer: mailer.unwrap(),
         public_url: "https://millwork.example.com/m".parse().unwrap(),
+        dispatcher: Dispatcher::with_prefix(millwork_shared::testing::redis(), millwork_shared::testing::key_prefix()),
     }
 }
 

@@ -21,6 +21,7 @@ use super::super::types::Published;
 use super::Draft;
 use crate::http::idempotency::{replay, stored_headers};
 use crate::http::{Accepted, ApiError, Fault, Rendered, Result};
+use crate::metrics::METRICS;
 
 /// Deliveries of one transaction, beyond which the rest of its events waits for the next. The first always goes.
 const DELIVERIES: usize = 5_000;
@@ -82,6 +83,7 @@ impl Writer {
         insert_deliveries(&mut tx, &deliveries).await?;
         jobs::queries::insert(&mut tx, &jobs).await?;
         tx.commit().await?;
+        METRICS.events.jobs.inc_by(jobs.len() as u64);
         self.dispatcher.offer(&jobs);
         Ok(answers)
     }

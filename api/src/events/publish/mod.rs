@@ -8,7 +8,7 @@ mod batch;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millwork_shared::events::queries::Topic;
 use millwork_shared::infra::crypto::KeyRing;
@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use self::batch::{Answer, Checked, Failure, Writer};
 use super::schemas::SchemaVersion;
 use crate::http::{ApiError, Rendered, Result};
+use crate::metrics::METRICS;
 
 /// Publications that may wait; beyond, the API says that it is busy.
 const QUEUE: usize = 2_048;
@@ -94,7 +95,10 @@ impl Publisher {
     /// # Errors
     /// 503 when too many publications wait, and what the database refuses.
     pub async fn publish(&self, draft: Arc<Draft>, checked: SchemaVersion) -> Result<Reply> {
-        let busy = || ApiError::unavailable("too many events are being published; try again in a moment", 1);
+        let busy = || {
+            METRICS.events.refused.inc();
+            ApiError::unavailable("too many events are being published; try again in a moment", 1)
+        };
         let kib = u32::try_from(draft.payload.get().len() / 1024 + 1).unwrap_or(u32::MAX);
         let room = self.room.clone().try_acquire_many_owned(kib).map_err(|_| busy())?;
         let (reply, answer) = oneshot::channel();
@@ -157,8 +161,13 @@ async fn commit(writer: &Writer, batch: Vec<Pending>) -> Vec<Pending> {
 
 async fn attempt(writer: &Writer, drafts: &[Checked]) -> Result<Vec<Answer>> {
     for _ in 0..RIVALS {
+        let began = Instant::now();
         match tokio::time::timeout(DEADLINE, writer.store(drafts)).await {
-            Ok(Ok(answers)) => return Ok(answers),
+            Ok(Ok(answers)) => {
+                METRICS.events.batch.observe(drafts.len() as f64);
+                METRICS.events.commit_s.observe(began.elapsed().as_secs_f64());
+                return Ok(answers);
+            }
             Ok(Err(Failure::Failed(error))) => return Err(error),
             Ok(Err(Failure::Raced)) => tracing::debug!(events = drafts.len(), "a batch of events met a rival"),
             Err(_) => {

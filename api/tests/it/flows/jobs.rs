@@ -9,11 +9,8 @@ use millwork_shared::testing::receiver::Reply as Answer;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Options, PATIENCE, Reply, TestApp};
-
-async fn start() -> TestApp {
-    TestApp::start_with(Options { nets: "127.0.0.0/8".parse().unwrap(), ..Options::default() }).await
-}
+use super::{hits, start};
+use crate::support::{PATIENCE, Reply};
 
 fn echo(payload: Value) -> Value {
     json!({ "kind": "echo", "payload": payload })
@@ -21,14 +18,6 @@ fn echo(payload: Value) -> Value {
 
 fn call(url: String) -> Value {
     json!({ "kind": "http.request", "payload": {"url": url, "method": "POST", "body": {"n": 1}} })
-}
-
-async fn hits(receiver: &HttpReceiver, count: usize) {
-    let began = Instant::now();
-    while receiver.hits() < count {
-        assert!(began.elapsed() < PATIENCE, "{} of {count} calls came", receiver.hits());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 #[tokio::test]

@@ -13,10 +13,11 @@ use crate::support::{Reply, TestApp};
 const MISSING: &str = "0190163d-8694-739b-aea5-966c26f8ad91";
 
 /// Every route of one job: method and what follows its id.
-fn routes() -> [(Method, &'static str); 5] {
+fn routes() -> [(Method, &'static str); 6] {
     [
         (Method::GET, ""),
         (Method::GET, "/attempts"),
+        (Method::GET, "/logs"),
         (Method::GET, "/events"),
         (Method::POST, "/cancel"),
         (Method::POST, "/retry"),
@@ -61,10 +62,13 @@ async fn each_route_needs_its_permission_and_names_it() {
         (Method::GET, "/jobs/stats".to_owned(), "jobs:read"),
         (Method::GET, of_one(""), "jobs:read"),
         (Method::GET, of_one("/attempts"), "jobs:read"),
+        (Method::GET, of_one("/logs"), "jobs:read"),
         (Method::GET, of_one("/events"), "jobs:read"),
         (Method::POST, of_one("/cancel"), "jobs:cancel"),
         (Method::POST, of_one("/retry"), "jobs:retry"),
         (Method::POST, "/jobs/cleanup".to_owned(), "jobs:cleanup"),
+        (Method::POST, "/jobs/replay".to_owned(), "jobs:retry"),
+        (Method::POST, "/jobs/cancel".to_owned(), "jobs:cancel"),
         (Method::GET, "/queues".to_owned(), "queues:read"),
         (Method::POST, "/queues/default/pause".to_owned(), "queues:write"),
         (Method::POST, "/queues/default/resume".to_owned(), "queues:write"),
@@ -76,6 +80,7 @@ async fn each_route_needs_its_permission_and_names_it() {
             let request = client.request(method.clone(), &path);
             Reply::of(match path.as_str() {
                 "/jobs" if method == Method::POST => request.json(&echo()),
+                "/jobs/replay" | "/jobs/cancel" => request.json(&json!({})),
                 "/jobs/batch" => request.json(&json!({ "jobs": [echo()] })),
                 _ => request,
             })

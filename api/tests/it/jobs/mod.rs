@@ -1,6 +1,10 @@
 //! The routes of jobs.
 
 mod batch;
+/// Replaying and cancelling many.
+mod bulk;
+/// Jobs that wait for others.
+mod chains;
 /// Getting, cancelling, running again.
 mod control;
 mod list;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use millwork_shared::jobs::queries::Ending;
+use millwork_shared::jobs::queries::{Ending, LogLine};
 use reqwest::{Method, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::echo;
 use crate::support::{Client, PATIENCE, TestApp};
@@ -106,4 +106,30 @@ async fn a_job_that_is_run_again_can_be_followed_again() {
     let mut events = Events::of(&acme.owner, &id).await;
     assert_eq!(events.next_state().await.unwrap(), "queued");
     assert_eq!(ended.next().await, None);
+}
+
+#[tokio::test]
+async fn a_change_of_progress_is_an_event_and_the_log_has_its_route() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let id = acme.owner.submit(echo()).await;
+    let logs = async || acme.owner.get(&format!("/jobs/{id}/logs")).await.expect(200)["data"].clone();
+    assert_eq!(logs().await, json!({ "lines": [], "dropped": 0 }));
+    let claimed = app.claim(acme.id, &[&id]).await.remove(0);
+    let mut events = Events::of(&acme.owner, &id).await;
+    let first = events.next().await.unwrap();
+    assert_eq!((&first["state"], &first["progress"]), (&json!("running"), &Value::Null));
+    for n in [1, 2] {
+        let line = LogLine { at: "2026-01-31T12:00:00Z".parse().unwrap(), attempt: 1, message: format!("step {n}") };
+        app.report(&claimed, json!({ "done": n }), vec![line]).await;
+        let event = events.next().await.unwrap();
+        assert_eq!((&event["state"], &event["progress"]), (&json!("running"), &json!({ "done": n })));
+    }
+    let line = |n: u8| json!({ "at": "2026-01-31T12:00:00.000Z", "attempt": 1, "message": format!("step {n}") });
+    assert_eq!(logs().await, json!({ "lines": [line(1), line(2)], "dropped": 0 }));
+    app.end(&claimed, Ending::Succeeded).await;
+    let last = events.next().await.unwrap();
+    assert_eq!((&last["state"], &last["progress"]), (&json!("succeeded"), &json!({ "done": 2 })));
+    assert!(events.next().await.is_none());
+    assert_eq!(acme.owner.get("/jobs").await.expect(200)["data"][0]["progress"], json!({ "done": 2 }));
 }

@@ -36,7 +36,7 @@ async fn an_accepted_job_is_shown_at_once_and_found_where_location_says() {
         "payload": {"z": 1, "a": [true, null]}, "result": null, "progress": null, "attempt": 0, "max_attempts": 3,
         "run_at": job["created_at"], "created_at": job["created_at"], "started_at": null, "finished_at": null,
         "last_error": null, "unique_key": "order/7", "schedule_id": null, "request_id": "order 7",
-        "tags": ["vip", "Zürich"],
+        "tags": ["vip", "Zürich"], "after": [], "on_predecessor_failure": null, "batch_id": null,
     });
     assert_eq!(job, expected);
     let found = Reply::of(owner.request(Method::GET, &format!("/jobs/{id}"))).await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use millwork_shared::infra::ids::{TenantId, WorkerId};
 use millwork_shared::jobs::dispatch::Ticket;
-use millwork_shared::jobs::queries::{self, Claimed, Ending, Finished, NewWorker, Retried};
+use millwork_shared::jobs::queries::{self, Claimed, Ending, Finished, LogLine, NewWorker, Report, Retried};
 use millwork_shared::jobs::{JobError, Priority, Queue};
 use serde_json::Value;
 
@@ -22,8 +22,8 @@ impl TestApp {
         queries::register(&mut tx, worker, &known, Duration::from_secs(15)).await.unwrap();
         let ticket =
             |id: &&str| Ticket { tenant, id: id.parse().unwrap(), queue: Queue::Default, priority: Priority::DEFAULT };
-        let mut tickets: Vec<_> = ids.iter().map(ticket).collect();
-        let claimed = queries::claim(&mut tx, worker, &mut tickets).await.unwrap();
+        let tickets: Vec<_> = ids.iter().map(ticket).collect();
+        let claimed = queries::claim(&mut tx, worker, &tickets).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(claimed.len(), ids.len());
         claimed
@@ -43,6 +43,22 @@ impl TestApp {
         };
         let mut tx = self.db.db.system().system().await.unwrap();
         assert_eq!(queries::finish(&mut tx, &mut [finished]).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+    }
+
+    /// Says what the handler of a claimed job says.
+    pub async fn report(&self, job: &Claimed, progress: Value, lines: Vec<LogLine>) {
+        let report = Report {
+            tenant: job.tenant,
+            id: job.id,
+            attempt: job.attempt,
+            owner: job.owner,
+            progress: Some(serde_json::value::to_raw_value(&progress).unwrap()),
+            line_count: lines.len() as i64,
+            lines,
+        };
+        let mut tx = self.db.db.system().system().await.unwrap();
+        queries::save_reports(&mut tx, &mut [report]).await.unwrap();
         tx.commit().await.unwrap();
     }
 

@@ -62,7 +62,11 @@ impl TestApp {
     }
 
     pub async fn start_with(options: Options) -> Self {
-        let db = TestDb::create().await;
+        Self::over(TestDb::create().await, options).await
+    }
+
+    /// Over a database that something has happened to.
+    pub async fn over(db: TestDb, options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let client = ::redis::Client::open(options.redis_url).unwrap();

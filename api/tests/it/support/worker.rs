@@ -23,7 +23,8 @@ impl TestApp {
     pub fn worker(&self) -> DropGuard {
         let nets: AllowedNets = "127.0.0.0/8".parse().unwrap();
         let webhooks = webhooks::Settings { schedule: "1h".parse().unwrap(), timeout: Duration::from_secs(5) };
-        let context = Context::for_test(&self.db, self.app.keys.clone(), nets, webhooks).unwrap();
+        let mut context = Context::for_test(&self.db, self.app.keys.clone(), nets, webhooks).unwrap();
+        context.dispatcher = self.app.dispatcher.clone();
         let runtime = Runtime {
             settings: Settings { queues: BTreeMap::from(Queue::ALL.map(|queue| (queue, 20))), ..Settings::default() },
             registry: registry(Arc::new(context)),

@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::bench::Options;
 use crate::bench::cpu::Usage;
-use crate::bench::figure::{Figure, rounded};
+use crate::bench::figure::{Figure, Target, rounded};
 use crate::bench::ledger::{self, Course};
 use crate::bench::load::{CONNECTIONS, Seen};
 use crate::bench::report::Report;
@@ -19,7 +20,8 @@ const SEARCH_STEPS: u32 = 5;
 const LAST_TRIES: u32 = 4;
 
 /// The rate at which jobs come in and go out alike: submitters that outrun the worker are slowed down until they do not.
-pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()> {
+pub fn run(ground: &Ground, options: &Options, report: &mut Report) -> Result<()> {
+    let length = options.length;
     let mut site = Site::open(ground)?;
     site.start_ready_worker()?;
     site.submit(None, WARM_UP)?;
@@ -38,6 +40,7 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
     let Trial { course, seen, usage, waits_ms, .. } = last;
     report.add(
         Figure::new("both.rate", course.finished_per_s.min(course.submitted_per_s), "jobs/s")
+            .target(Target::AtLeast(10_000.0))
             .with("connections", CONNECTIONS)
             .with("submitted_per_s", rounded(course.submitted_per_s))
             .with("finished_per_s", rounded(course.finished_per_s))
@@ -48,7 +51,12 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
             .with("unthrottled_finished_per_s", rounded(free.course.finished_per_s))
             .with("others_percent", rounded(usage.others_percent)),
     );
-    report.add(Figure::new("both.p99", seen.p99_ms, "ms").with("p50_ms", seen.p50_ms).with("errors", seen.errors()));
+    report.add(
+        Figure::new("both.p99", seen.p99_ms, "ms")
+            .target(Target::Below(15.0))
+            .with("p50_ms", seen.p50_ms)
+            .with("errors", seen.errors()),
+    );
     report.add(Figure::new("both.wait_p99", waits_ms[1], "ms").with("p50_ms", waits_ms[0]));
     let jobs = seen.requests;
     report.add(Figure::new("both.cpu", usage.total_us_per(jobs), "µs/job").with("each", usage.us_per(jobs)));

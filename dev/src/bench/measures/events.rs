@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::latency::paced;
+use super::latency::{PER_S, paced};
 use super::{ROUNDS, round_length};
+use crate::bench::Options;
 use crate::bench::connection::Connection;
 use crate::bench::figure::{Figure, Target, rounded};
 use crate::bench::load::{CONNECTIONS, Seen};
@@ -18,7 +19,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 
 /// From `POST /events` to the request that a local receiver gets: how many a second, and how soon when there is little to
 /// do.
-pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()> {
+pub fn run(ground: &Ground, options: &Options, report: &mut Report) -> Result<()> {
     let mut site = Site::open(ground)?;
     site.start_ready_worker()?;
     let sink = Sink::start()?;
@@ -26,8 +27,8 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
     let webhook = json!({"url": sink.url(), "description": "bench", "event_types": ["order.*"]});
     connection.post("/api/v1/webhooks", &webhook.to_string())?;
 
-    soon(&mut site, &sink, length, report)?;
-    many(&mut site, &sink, length, report)
+    soon(&mut site, &sink, options.length, report)?;
+    many(&mut site, &sink, options.length, report)
 }
 
 fn event(sent_ns: u64) -> String {
@@ -37,12 +38,12 @@ fn event(sent_ns: u64) -> String {
 
 fn soon(site: &mut Site<'_>, sink: &Sink, length: Duration, report: &mut Report) -> Result<()> {
     let mut connection = Connection::open(&site.address, &site.key)?;
-    paced(Duration::from_secs(1), || connection.post("/api/v1/events", &event(0)).map(drop))?;
+    paced(Duration::from_secs(1), PER_S, || connection.post("/api/v1/events", &event(0)).map(drop))?;
     let (mut answers_ms, before) = (Vec::new(), sink.requests());
     site.wait_until_idle(DRAIN_LIMIT)?;
     sink.begin_delays();
     let meter = site.meter();
-    paced(length, || {
+    paced(length, PER_S, || {
         let sent = Instant::now();
         connection.post("/api/v1/events", &event(now_ns()))?;
         answers_ms.push(sent.elapsed().as_secs_f64() * 1000.0);
@@ -61,7 +62,7 @@ fn soon(site: &mut Site<'_>, sink: &Sink, length: Duration, report: &mut Report)
     report.add(
         Figure::new("events.delivery_p50", percentile(&delays_ms, 50.0), "ms")
             .with("events", answers_ms.len())
-            .with("per_s", 50)
+            .with("per_s", PER_S)
             .with("others_percent", rounded(usage.others_percent)),
     );
     report.add(Figure::new("events.delivery_p99", percentile(&delays_ms, 99.0), "ms"));

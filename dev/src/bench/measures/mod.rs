@@ -3,46 +3,76 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use serde_json::Value;
 
+use super::Options;
+use super::figure::rounded;
 use super::report::Report;
 use super::site::Ground;
 
 mod both;
 mod drain;
 mod events;
+mod fair;
 mod footprint;
+mod growth;
 mod latency;
+mod peers;
+mod soak;
 mod submit;
 mod tickets;
+mod transport;
 
 /// One measurement, with servers, processes and database to itself.
 pub struct Measure {
     pub name: &'static str,
     pub what: &'static str,
-    /// Takes the load generator.
-    pub many_clients: bool,
-    pub run: fn(&Ground, Duration, &mut Report) -> Result<()>,
+    pub needs: Needs,
+    pub run: fn(&Ground, &Options, &mut Report) -> Result<()>,
 }
 
-pub const ALL: [Measure; 7] = [
-    Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", many_clients: true, run: submit::run },
-    Measure { name: "drain", what: "100,000 waiting jobs, one worker", many_clients: false, run: drain::run },
+/// What a measurement takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// The load generator.
+    ManyClients,
+    /// The load generator, and so much time that it must be asked for by name.
+    ManyClientsAndTime,
+}
+
+pub const ALL: [Measure; 12] = [
+    Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", needs: MANY, run: submit::run },
+    Measure { name: "drain", what: "100,000 waiting jobs, one worker", needs: Needs::Nothing, run: drain::run },
+    Measure { name: "both", what: "64 connections submit while one worker keeps pace", needs: MANY, run: both::run },
+    Measure { name: "latency", what: "submit to start at 50 a second", needs: Needs::Nothing, run: latency::run },
+    Measure { name: "events", what: "event to delivery", needs: MANY, run: events::run },
+    Measure { name: "fair", what: "one tenant beside another's flood", needs: Needs::Nothing, run: fair::run },
+    Measure { name: "memory", what: "resident memory, and what idleness costs", needs: MANY, run: footprint::run },
+    Measure { name: "redis", what: "what jobs cost in Redis", needs: Needs::Nothing, run: tickets::run },
     Measure {
-        name: "both",
-        what: "64 connections submit while one worker keeps pace",
-        many_clients: true,
-        run: both::run,
+        name: "transport",
+        what: "ids through Redis, by apalis-redis too",
+        needs: Needs::Nothing,
+        run: transport::run,
     },
-    Measure { name: "latency", what: "submit to start at 50 a second", many_clients: false, run: latency::run },
-    Measure { name: "events", what: "event to delivery", many_clients: true, run: events::run },
-    Measure { name: "memory", what: "resident memory of each process", many_clients: true, run: footprint::run },
-    Measure {
-        name: "redis",
-        what: "what waiting and finished jobs cost in Redis",
-        many_clients: false,
-        run: tickets::run,
-    },
+    Measure { name: "peers", what: "the same loads on BullMQ and Fastify", needs: MANY, run: peers::run },
+    Measure { name: "growth", what: "with more and more finished jobs", needs: MANY, run: growth::run },
+    Measure { name: "soak", what: "half load for long", needs: Needs::ManyClientsAndTime, run: soak::run },
 ];
+
+const MANY: Needs = Needs::ManyClients;
+
+impl Measure {
+    pub fn takes_many_clients(&self) -> bool {
+        self.needs != Needs::Nothing
+    }
+
+    /// Whether it is measured when nothing is named.
+    pub fn is_usual(&self) -> bool {
+        self.needs != Needs::ManyClientsAndTime
+    }
+}
 
 pub fn names() -> String {
     ALL.map(|measure| measure.name).join(", ")
@@ -54,4 +84,9 @@ const ROUNDS: u32 = 3;
 /// `length` in rounds, of whole seconds, as the load generator wants them.
 fn round_length(length: Duration) -> Duration {
     Duration::from_secs(length.as_secs().div_ceil(ROUNDS.into()).max(1))
+}
+
+/// Rounds, for a figure.
+fn shown(values: &[f64]) -> Vec<Value> {
+    values.iter().copied().map(rounded).map(Value::from).collect()
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{ROUNDS, round_length};
+use crate::bench::Options;
 use crate::bench::figure::{Figure, Target, rounded};
 use crate::bench::load::{CONNECTIONS, Seen};
 use crate::bench::report::Report;
@@ -13,11 +14,11 @@ use crate::bench::statistics::median;
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// How fast jobs are taken in while nothing takes them out.
-pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()> {
+pub fn run(ground: &Ground, options: &Options, report: &mut Report) -> Result<()> {
     let site = Site::open(ground)?;
     site.submit(None, WARM_UP)?;
     let meter = site.meter();
-    let rounds = (0..ROUNDS).map(|_| site.submit(None, round_length(length))).collect::<Result<Vec<Seen>>>()?;
+    let rounds = (0..ROUNDS).map(|_| site.submit(None, round_length(options.length))).collect::<Result<Vec<Seen>>>()?;
     let usage = meter.stop();
 
     let each = |of: fn(&Seen) -> f64| rounds.iter().map(of).collect::<Vec<f64>>();
@@ -25,7 +26,7 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
     let requests: f64 = each(|seen| seen.requests).iter().sum();
     report.add(
         Figure::new("submit.rate", median(&each(|seen| seen.per_s)), "jobs/s")
-            .target(Target::AtLeast(12_000.0))
+            .target(Target::AtLeast(20_000.0))
             .with("connections", CONNECTIONS)
             .with("rounds", shown(|seen| seen.per_s))
             .with("errors", each(Seen::errors).iter().sum::<f64>())
@@ -33,7 +34,7 @@ pub fn run(ground: &Ground, length: Duration, report: &mut Report) -> Result<()>
     );
     report.add(
         Figure::new("submit.p99", median(&each(|seen| seen.p99_ms)), "ms")
-            .target(Target::Below(15.0))
+            .target(Target::Below(10.0))
             .with("rounds", shown(|seen| seen.p99_ms))
             .with("max_ms", shown(|seen| seen.max_ms)),
     );

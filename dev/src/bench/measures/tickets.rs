@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::bench::Options;
 use crate::bench::figure::{Figure, Target, rounded};
 use crate::bench::report::Report;
 use crate::bench::site::{Ground, Site, pause};
@@ -18,7 +19,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// What jobs leave in Redis: an id while they wait, up to a window a tenant, and nothing once they have ended.
-pub fn run(ground: &Ground, _: Duration, report: &mut Report) -> Result<()> {
+pub fn run(ground: &Ground, _: &Options, report: &mut Report) -> Result<()> {
     let mut site = Site::open(ground)?;
     site.submit_batches(&site.key, 1)?; // the scripts are in, once
     let (bytes, held) = fill(&mut site, |site| site.submit_batches(&site.key, OF_ONE).map(drop))?;

@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -87,9 +87,36 @@ impl Postgres {
         self.server.take().map_or(Ok(()), |mut server| kill_all(&mut server))
     }
 
+    /// The power fails: everything stops at one instant, and the next start finds the data as it was then.
+    pub fn power_cut(&mut self) -> Result<()> {
+        let Some(mut server) = self.server.take() else { return Ok(()) };
+        server.send(Signal::Stop)?;
+        for child in processes::children_of(server.pid()) {
+            sys::send(child, Signal::Stop).with_context(|| format!("cannot stop PostgreSQL's process {child}"))?;
+        }
+        let copied = self.cluster.copy_data();
+        kill_all(&mut server)?;
+        copied.and_then(|copy| self.cluster.replace_data(&copy))
+    }
+
+    /// Whether it is down, by itself or by a call.
+    pub fn has_ended(&mut self) -> bool {
+        self.server.as_mut().is_none_or(|server| server.exited().is_some())
+    }
+
     /// `postgres://millwork:…@127.0.0.1:port/millwork`, the same across restarts.
     pub fn url(&self) -> String {
         self.url_of("millwork", "millwork")
+    }
+
+    /// The same for another of the role's databases.
+    pub fn url_to(&self, database: &str) -> String {
+        self.url_of("millwork", database)
+    }
+
+    /// What the server writes down.
+    pub fn log(&self) -> PathBuf {
+        self.cluster.log()
     }
 
     /// The same server as its superuser, for looking into it; the product itself must do without.

@@ -3,6 +3,7 @@
 mod api;
 mod control;
 mod mail;
+mod metrics;
 mod network;
 mod postgres;
 mod redis;

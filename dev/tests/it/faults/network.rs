@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::support::{Cluster, Gate, LEASE_OVER, Load, SOON, echo, retrying, wait_for};
 
-/// Longest time for which a process may trust a connection to PostgreSQL that says nothing.
+/// Longest time for which a process may trust a connection that says nothing.
 const NOTICED: Duration = Duration::from_secs(30);
 
 #[test]
 fn connections_to_postgres_that_fall_silent_are_given_up_by_every_process() {
-    let (cluster, wire) = Cluster::over_a_wire();
+    let (cluster, wire, _to_redis) = Cluster::over_wires();
     let (client, gate) = (&cluster.client, Gate::closed());
     let worker = cluster.spawn_worker();
     client.submit_many(&retrying(&gate.url("call"), "held"), 20);
@@ -48,4 +50,22 @@ fn connections_to_postgres_that_fall_silent_are_given_up_by_every_process() {
     });
     wait_for("its end", NOTICED, || client.job(id.as_ref().unwrap())["state"] == "succeeded");
     eprintln!("a job has ended after {:?}", silent.elapsed());
+}
+
+#[test]
+fn connections_to_redis_that_fall_silent_are_given_up_by_every_process() {
+    let (cluster, _to_postgres, wire) = Cluster::over_wires();
+    let client = &cluster.client;
+    let _worker = cluster.spawn_worker();
+    let first = client.submit(&echo("before"));
+    wait_for("the end of a job", SOON, || client.job(&first)["state"] == "succeeded");
+
+    wire.half_open(); // which is silence to who asks
+    let silent = Instant::now();
+    // The API offers one, the scheduler the other; the worker takes both.
+    let later = json!({"kind": "echo", "payload": {}, "delay_s": 1});
+    let ids = [client.submit(&echo("after")), client.submit(&later)];
+    wait_for("their end", NOTICED, || ids.iter().all(|id| client.job(id)["state"] == "succeeded"));
+    eprintln!("both have ended after {:?}", silent.elapsed());
+    wait_for("the API's saying that all is well", NOTICED, || cluster.health() == "ok");
 }

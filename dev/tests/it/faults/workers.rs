@@ -179,6 +179,11 @@ fn a_job_that_kills_its_worker_three_times_is_quarantined_and_the_others_go_on()
     assert_eq!((&job["last_error"]["code"], job["attempt"].as_u64()), (&"worker_lost".into(), Some(3)));
     assert_eq!(client.endings(&poison), ["lost", "lost", "failed"]);
     assert_eq!(gate.calls("poison").len(), 3);
+    let figures = ["millwork_jobs_reaped_total{fate=\"quarantined\"} 1\n", "millwork_workers_lost_total 3\n"];
+    wait_for("the scheduler's counting so", SOON, || {
+        let page = cluster.scheduler.as_ref().unwrap().metrics();
+        figures.iter().all(|figure| page.contains(figure))
+    });
 
     cluster.wait_until_all_ended(LEASE_OVER);
     assert_eq!(client.states("load").keys().collect::<Vec<_>>(), ["succeeded"]);

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use millwork_dev::http::{self, Request, Response};
@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 /// Longer than the API takes to give up a request.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Before a request that was put off is sent again: sooner than a polite client would.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// A tenant's owner, who talks to the public routes.
 #[derive(Clone)]
@@ -38,9 +40,17 @@ impl Client {
         Self { token: answer["data"]["access_token"].as_str().unwrap().to_owned(), base }
     }
 
+    /// What is there. An answer that says when to come back is taken at its word, for a while.
     pub fn get(&self, path: &str) -> Value {
-        let answer = self.request("GET", path).send().unwrap();
-        answer.expect(200).unwrap()
+        let began = Instant::now();
+        loop {
+            let answer = self.request("GET", path).timeout(PATIENCE).send().unwrap();
+            let put_off = answer.status == 503 && answer.header("retry-after").is_some();
+            if !put_off || began.elapsed() > PATIENCE {
+                return answer.expect(200).unwrap();
+            }
+            std::thread::sleep(AGAIN);
+        }
     }
 
     /// POST without a body, which must be answered with `status`.

@@ -27,21 +27,25 @@ impl Cluster {
     }
 
     pub fn without_scheduler() -> Self {
-        Self::with(Postgres::url)
+        Self::with(Postgres::url, Redis::url)
     }
 
-    /// Its processes reach PostgreSQL by a wire.
-    pub fn over_a_wire() -> (Self, Wire) {
-        let mut wire = None;
-        let mut cluster = Self::with(|postgres| {
-            let wire = wire.insert(Wire::to(postgres.port()));
-            postgres.url().replace(&format!(":{}/", postgres.port()), &format!(":{}/", wire.port))
-        });
+    /// Its processes reach PostgreSQL by the first wire and Redis by the second.
+    pub fn over_wires() -> (Self, Wire, Wire) {
+        let (mut to_postgres, mut to_redis) = (None, None);
+        let by = |url: String, port: u16, wire: &mut Option<Wire>| {
+            let wire = wire.insert(Wire::to(port).unwrap());
+            url.replace(&format!(":{port}/"), &format!(":{}/", wire.port))
+        };
+        let mut cluster = Self::with(
+            |postgres| by(postgres.url(), postgres.port(), &mut to_postgres),
+            |redis| by(redis.url(), redis.port(), &mut to_redis),
+        );
         cluster.scheduler = Some(cluster.spawn_scheduler());
-        (cluster, wire.unwrap())
+        (cluster, to_postgres.unwrap(), to_redis.unwrap())
     }
 
-    fn with(database_url: impl FnOnce(&Postgres) -> String) -> Self {
+    fn with(database_url: impl FnOnce(&Postgres) -> String, redis_url: impl FnOnce(&Redis) -> String) -> Self {
         let scratch = Scratch::new("faults").unwrap();
         let redis = Redis::start(&scratch.path().join("redis")).unwrap();
         let small = [("shared_buffers", "32MB"), ("max_connections", "120")];
@@ -50,7 +54,7 @@ impl Cluster {
         std::fs::create_dir(&mails).unwrap();
         let environment = [
             ("DATABASE_URL", database_url(&postgres)),
-            ("REDIS_URL", redis.url()),
+            ("REDIS_URL", redis_url(&redis)),
             ("MASTER_KEYS", format!("k1:{}", STANDARD.encode([7; 32]))),
             ("MAIL_URL", format!("file://{}", mails.display())),
             ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()),

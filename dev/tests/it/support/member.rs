@@ -42,6 +42,13 @@ impl Member {
         self.lines().any(|line| line["message"] == message)
     }
 
+    /// What a scrape of it shows.
+    pub fn metrics(&self) -> String {
+        let answer = millwork_dev::http::get(&format!("{}/metrics", self.url)).send().unwrap();
+        assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+        answer.text()
+    }
+
     fn lines(&self) -> impl Iterator<Item = Value> {
         let lines = self.process.last_lines(usize::MAX);
         let lines: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

@@ -7,7 +7,6 @@ mod load;
 mod mail_server;
 mod member;
 mod redis;
-mod wire;
 
 pub use client::{Client, echo, retrying};
 pub use cluster::Cluster;
@@ -15,8 +14,8 @@ pub use gate::{Ending, Gate};
 pub use load::Load;
 pub use mail_server::MailServer;
 pub use member::Member;
+pub use millwork_dev::wire::Wire;
 pub use redis::redis;
-pub use wire::Wire;
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 -- KEYS ready ring wake full admit paused   ARGV window, from_ledger (1|0), ticket...
 -- Adds tickets while their lane has room: fewer than `window` tickets of the same tenant with the same or a higher
--- priority. A lane without room is marked full, and asks the scheduler for the rest once it runs low.
+-- priority. A lane without room is marked full, and asks the scheduler for the rest once it runs low. Answers how many
+-- were not there yet.
 local ready, ring, wake, full, admit, paused = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local window, from_ledger = tonumber(ARGV[1]), ARGV[2] == '1'
 local last = string.rep('\255', 16)
@@ -36,10 +37,11 @@ for lane in pairs(overflow) do
     redis.call('LPUSH', admit .. ':wake', '')
   end
 end
-if #add == 0 then return end
+if #add == 0 then return 0 end
 
+local added = 0
 for i = 1, #add, 1000 do
-  redis.call('ZADD', ready, unpack(add, i, math.min(i + 999, #add)))
+  added = added + redis.call('ZADD', ready, unpack(add, i, math.min(i + 999, #add)))
 end
 local turn = redis.call('ZRANGE', ring, -1, -1, 'WITHSCORES')
 turn = (tonumber(turn[2]) or 0) + 1
@@ -47,3 +49,4 @@ for tenant in pairs(touched) do
   redis.call('ZADD', ring, 'NX', turn, tenant)
 end
 if redis.call('LLEN', wake) < 8 then redis.call('LPUSH', wake, '') end
+return added

@@ -18,7 +18,8 @@ pub enum CancelResult {
     Requested,
 }
 
-/// Cancels a job that waits, or asks for the cancellation of one that runs.
+/// Cancels a job that waits, or asks for the cancellation of one that runs. Its end is to be told to those who follow it:
+/// see [`Followers`](crate::jobs::followers::Followers).
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] `job_has_ended` when there is nothing to cancel any more.
@@ -40,7 +41,12 @@ pub async fn cancel(tx: &mut TenantTx, id: JobId) -> Result<CancelResult> {
         }
         Some(false) => {
             sqlx::query(
-                r#"with ended as (delete from job_live where tenant_id = $1 and id = $2 returning *)
+                r#"with ended as (
+                       delete from job_live where tenant_id = $1 and id = $2 returning *
+                   ), to_tell as (
+                       insert into job_ends (tenant_id, id, state)
+                       select tenant_id, id, 'cancelled' from ended where followed
+                   )
                    insert into job_outcomes (tenant_id, id, state, attempt, finished_at)
                    select tenant_id, id, 'cancelled', attempt, ledger_now() from ended"#,
             )

@@ -1,12 +1,15 @@
 //! What became of an attempt. Every statement is fenced by owner and attempt: a stale worker's late result finds no row.
+//! Rows are looked up by key as in [`CLAIM`](super::CLAIM).
+
+use std::str::FromStr;
 
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 
 use super::interval;
-use crate::Result;
 use crate::infra::ids::{JobId, TenantId, WorkerId};
 use crate::jobs::JobError;
+use crate::{Error, Result};
 
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,17 @@ impl Ending {
     }
 }
 
+impl FromStr for Ending {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        [Self::Succeeded, Self::Failed, Self::Cancelled]
+            .into_iter()
+            .find(|ending| ending.as_str() == s)
+            .ok_or_else(|| Error::Internal(anyhow::anyhow!("`{s}` is not how a job ends")))
+    }
+}
+
 /// A job that has ended.
 #[derive(Debug)]
 pub struct Finished {
@@ -39,34 +53,59 @@ pub struct Finished {
     pub detail: Option<Box<RawValue>>,
 }
 
-/// Ends jobs. Answers how many were accepted; the rest were no longer their owner's.
+/// What ending a batch came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Ends {
+    /// The rest were no longer their owner's.
+    pub accepted: i64,
+    /// Ends that are to be told: see [`Followers`](crate::jobs::followers::Followers).
+    pub to_tell: i64,
+}
+
+/// Ends jobs that are still their owner's, and writes down the ends that somebody waits for or wants to be alerted of.
+pub const END: &str = r#"with ended as (
+       delete from job_live l
+        using unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
+              u(tenant_id, id, attempt, owner, state, result, error, detail)
+        where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
+          and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
+       returning l.tenant_id, l.id, l.attempt, l.lease_owner, l.started_at, l.followed,
+         u.state, u.result, u.error, u.detail
+   ), outcomes as (
+       insert into job_outcomes
+              (tenant_id, id, state, attempt, worker_id, started_at, finished_at, result, error, detail)
+       select tenant_id, id, state::job_end, attempt, lease_owner, started_at, ledger_now(), result, error, detail
+         from ended
+   ), to_tell as (
+       insert into job_ends (tenant_id, id, state)
+       select tenant_id, id, state::job_end from ended
+        where followed or state = 'failed' and exists (select from alerts a
+                  where a.tenant_id = ended.tenant_id and a.cause = 'job.failed' and a.disabled_at is null)
+       returning id
+   )
+   select (select count(*) from ended) as accepted, (select count(*) from to_tell) as to_tell"#;
+
+/// Ends jobs. Answers how many were accepted; the rest were no longer their owner's. Telling their ends is left to the
+/// scheduler.
 pub async fn finish(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<u64> {
+    Ok(end(conn, batch).await?.accepted.unsigned_abs())
+}
+
+/// Ends jobs, and writes down the ends that somebody waits for or wants to be alerted of, in one statement.
+pub async fn end(conn: &mut PgConnection, batch: &mut [Finished]) -> Result<Ends> {
     batch.sort_unstable_by_key(|f| (f.tenant, f.id));
     let errors: Vec<Option<String>> = batch.iter().map(|f| error_json(f.error.as_ref())).collect();
-    let done = sqlx::query(
-        r#"with ended as (
-               delete from job_live l
-                using unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[])
-                      u(tenant_id, id, attempt, owner, state, result, error, detail)
-                where l.tenant_id = u.tenant_id and l.id = u.id
-                  and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-               returning l.tenant_id, l.id, l.attempt, l.lease_owner, l.started_at, u.state, u.result, u.error, u.detail
-           )
-           insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at, result, error, detail)
-           select tenant_id, id, state::job_end, attempt, lease_owner, started_at, ledger_now(), result, error, detail
-             from ended"#,
-    )
-    .bind(batch.iter().map(|f| f.tenant).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.id).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.attempt).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.owner).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.ending.as_str()).collect::<Vec<_>>())
-    .bind(batch.iter().map(|f| f.result.as_deref().map(RawValue::get)).collect::<Vec<_>>())
-    .bind(errors)
-    .bind(batch.iter().map(|f| f.detail.as_deref().map(RawValue::get)).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    Ok(sqlx::query_as(END)
+        .bind(batch.iter().map(|f| f.tenant).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.id).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.attempt).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.owner).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.ending.as_str()).collect::<Vec<_>>())
+        .bind(batch.iter().map(|f| f.result.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+        .bind(errors)
+        .bind(batch.iter().map(|f| f.detail.as_deref().map(RawValue::get)).collect::<Vec<_>>())
+        .fetch_one(conn)
+        .await?)
 }
 
 /// An attempt that failed for now.
@@ -108,9 +147,9 @@ pub async fn retry(conn: &mut PgConnection, batch: &mut [Retried]) -> Result<Vec
                   set running = false, lease_owner = null, later = true, run_at = ledger_now() + u.wait
                  from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::interval[], $6::text[], $7::text[])
                       u(tenant_id, id, attempt, owner, wait, error, detail)
-                where l.tenant_id = u.tenant_id and l.id = u.id
+                where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
                   and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-                  and not exists (select from job_cancels c where c.tenant_id = l.tenant_id and c.job_id = l.id)
+                  and not exists (select from job_cancels c where c.tenant_id = any (array[l.tenant_id]) and c.job_id = l.id)
                returning l.tenant_id, l.id, l.attempt, u.owner, l.started_at, u.error, u.detail
            )
            insert into job_attempts (tenant_id, id, attempt, ended, worker_id, started_at, finished_at, error, detail)
@@ -163,9 +202,9 @@ pub async fn snooze(conn: &mut PgConnection, batch: &mut [Snoozed]) -> Result<Ve
                   run_at = ledger_now() + u.wait
              from unnest($1::uuid[], $2::uuid[], $3::int2[], $4::uuid[], $5::interval[])
                   u(tenant_id, id, attempt, owner, wait)
-            where l.tenant_id = u.tenant_id and l.id = u.id
+            where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
               and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-              and not exists (select from job_cancels c where c.tenant_id = l.tenant_id and c.job_id = l.id)
+              and not exists (select from job_cancels c where c.tenant_id = any (array[l.tenant_id]) and c.job_id = l.id)
            returning l.id"#,
     )
     .bind(batch.iter().map(|s| s.tenant).collect::<Vec<_>>())

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::infra::ids::{JobId, TenantId};
+use crate::infra::ids::{JobId, ScheduleId, TenantId};
 use crate::jobs::{Due, NewJob, Unique};
 use crate::{Error, Result};
 
@@ -52,14 +52,14 @@ pub async fn insert<'a>(conn: &mut PgConnection, jobs: impl IntoIterator<Item = 
                select u.*, coalesce(u.at, ledger_now() + u.delay_ms * interval '1 ms', least(u.made, ledger_now())) as due
                  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int2[], $6::text[], $7::int2[], $8::int4[],
                              $9::timestamptz[], $10::int8[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
-                             $15::text[])
+                             $15::text[], $16::uuid[])
                       as u(tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms,
-                           at, delay_ms, made, unique_key, tags, request_id, traceparent)
+                           at, delay_ms, made, unique_key, tags, request_id, traceparent, schedule_id)
            ), stored as (
                insert into jobs (tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms, run_at,
-                                 unique_key, tags, request_id, traceparent)
+                                 unique_key, tags, request_id, traceparent, schedule_id)
                select tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms, due,
-                      unique_key, string_to_array(tags, E'\x1f'), request_id, traceparent
+                      unique_key, string_to_array(tags, E'\x1f'), request_id, traceparent, schedule_id
                  from input
            )
            insert into job_live (tenant_id, id, queue, priority, run_at, later, max_attempts)
@@ -80,6 +80,7 @@ pub async fn insert<'a>(conn: &mut PgConnection, jobs: impl IntoIterator<Item = 
     .bind(columns.tags)
     .bind(columns.request_ids)
     .bind(columns.traceparents)
+    .bind(columns.schedules)
     .execute(conn)
     .await?;
     Ok(())
@@ -166,6 +167,7 @@ struct Columns<'a> {
     tags: Vec<Option<String>>,
     request_ids: Vec<Option<&'a str>>,
     traceparents: Vec<Option<&'a str>>,
+    schedules: Vec<Option<ScheduleId>>,
 }
 
 impl<'a> Columns<'a> {
@@ -194,6 +196,7 @@ impl<'a> Columns<'a> {
             columns.tags.push((!job.tags.is_empty()).then(|| job.tags.join("\x1f")));
             columns.request_ids.push(job.request_id.as_deref());
             columns.traceparents.push(job.traceparent.as_deref());
+            columns.schedules.push(job.schedule);
         }
         columns
     }

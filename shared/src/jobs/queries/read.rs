@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::infra::db::TenantTx;
-use crate::infra::ids::{JobId, WorkerId};
+use crate::infra::ids::{BatchId, JobId, ScheduleId, WorkerId};
 use crate::jobs::State;
 use crate::{Error, Result};
 
@@ -20,8 +20,12 @@ pub struct JobRow {
     pub run_at: DateTime<Utc>,
     pub unique_key: Option<String>,
     pub tags: Option<Vec<String>>,
-    pub schedule_id: Option<uuid::Uuid>,
+    pub schedule_id: Option<ScheduleId>,
     pub request_id: Option<String>,
+    /// The jobs that it was to run after.
+    pub after: Option<Vec<JobId>>,
+    pub on_predecessor_failure: Option<String>,
+    pub batch_id: Option<BatchId>,
     pub attempt: i16,
     /// Null once the job has ended.
     running: Option<bool>,
@@ -31,6 +35,7 @@ pub struct JobRow {
     pub finished_at: Option<DateTime<Utc>>,
     pub result: Option<String>,
     pub error: Option<String>,
+    pub progress: Option<String>,
 }
 
 impl JobRow {
@@ -42,16 +47,19 @@ impl JobRow {
 /// Selects [`JobRow`] from `jobs j`; what follows narrows it.
 const SELECT: &str = r#"
     select j.id, j.kind, j.queue, j.priority, j.payload, coalesce(l.max_attempts, j.max_attempts) as max_attempts,
-           coalesce(l.run_at, j.run_at) as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           k.after, k.on_predecessor_failure, k.batch_id,
            coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
            coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended,
            case when l.running then l.started_at else o.started_at end as started_at, o.finished_at, o.result,
            coalesce(o.error, (select a.error from job_attempts a
                                where a.tenant_id = j.tenant_id and a.id = j.id and l.attempt > 0
-                               order by a.attempt desc limit 1)) as error
+                               order by a.attempt desc limit 1)) as error, p.progress
       from jobs j
       left join job_live l on l.tenant_id = j.tenant_id and l.id = j.id
       left join job_outcomes o on o.tenant_id = j.tenant_id and o.id = j.id
+      left join job_progress p on p.tenant_id = j.tenant_id and p.id = j.id
+      left join job_links k on k.tenant_id = j.tenant_id and k.id = j.id
      where j.tenant_id = "#;
 
 /// The job of that id.
@@ -76,6 +84,8 @@ pub struct Filter {
     pub kind: Option<String>,
     pub queue: Option<String>,
     pub tag: Option<String>,
+    pub schedule: Option<ScheduleId>,
+    pub batch: Option<BatchId>,
     /// Created at or after.
     pub from: Option<DateTime<Utc>>,
     /// Created before.
@@ -104,6 +114,12 @@ pub async fn list(tx: &mut TenantTx, filter: &Filter, limit: i64) -> Result<Vec<
     }
     if let Some(tag) = &filter.tag {
         query.push(" and j.tags @> array[").push_bind(tag.clone()).push("]");
+    }
+    if let Some(schedule) = filter.schedule {
+        query.push(" and j.schedule_id = ").push_bind(schedule);
+    }
+    if let Some(batch) = filter.batch {
+        query.push(" and k.batch_id = ").push_bind(batch);
     }
     if let Some(from) = filter.from {
         query.push(" and j.id >= uuid_floor(").push_bind(from).push(")");
@@ -159,6 +175,8 @@ pub struct StateRow {
     running: Option<bool>,
     due: bool,
     ended: Option<String>,
+    /// When its progress last changed.
+    pub progressed_at: Option<DateTime<Utc>>,
 }
 
 impl StateRow {
@@ -171,10 +189,11 @@ impl StateRow {
 pub async fn list_states(tx: &mut TenantTx, ids: &[JobId]) -> Result<Vec<StateRow>> {
     Ok(sqlx::query_as(
         r#"select u.id, coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
-                  coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended
+                  coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended, p.progressed_at
              from unnest($2::uuid[]) u(id)
              left join job_live l on l.tenant_id = $1 and l.id = u.id
              left join job_outcomes o on o.tenant_id = $1 and o.id = u.id
+             left join job_progress p on p.tenant_id = $1 and p.id = u.id
             where l.id is not null or o.id is not null"#,
     )
     .bind(tx.tenant())

@@ -29,6 +29,11 @@ pub async fn mark_lost(conn: &mut PgConnection) -> Result<Vec<WorkerId>> {
     .await?)
 }
 
+/// How many workers this transaction gave up: [`mark_lost`] also answers those that are looked at once more.
+pub async fn count_newly_lost(conn: &mut PgConnection) -> Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from workers where lost_at = ledger_now()").fetch_one(conn).await?)
+}
+
 /// What was taken back from lost workers.
 #[derive(Debug, Default)]
 pub struct ReapReport {
@@ -75,6 +80,12 @@ pub async fn reap(conn: &mut PgConnection, workers: &[WorkerId]) -> Result<ReapR
            ), ended as (
                delete from job_live l using gone g
                 where l.tenant_id = g.tenant_id and l.id = g.id and g.fate <> 'again'
+           ), to_tell as (
+               insert into job_ends (tenant_id, id, state)
+               select tenant_id, id, fate::job_end from gone
+                where fate <> 'again'
+                  and (followed or fate = 'failed' and exists (select from alerts a
+                          where a.tenant_id = gone.tenant_id and a.cause = 'job.failed' and a.disabled_at is null))
            ), outcomes as (
                insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at, error)
                select tenant_id, id, fate::job_end, attempt, lease_owner, started_at, ledger_now(), $2

@@ -1,7 +1,8 @@
 //! A job's whole life as a state machine: random histories in the real ledger and the real Redis, beside a model of what
 //! was promised. After every step both are compared.
 //!
-//! A history that fails is shortened, and printed with the seed that brings it back.
+//! A history that fails is shortened, and printed. The histories are the same in every run, so that a failure comes again;
+//! `MODEL_SEED` takes others, and `PROPTEST_CASES` more.
 
 mod deeds;
 mod promised;
@@ -16,7 +17,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 use self::stage::{Ground, Stage};
 use self::steps::{Step, step};
 
-/// Histories that a run tries; `PROPTEST_CASES` asks for more.
+/// Histories that a run tries.
 const CASES: u32 = 32;
 const STEPS: usize = 50;
 
@@ -25,7 +26,7 @@ fn no_history_of_jobs_breaks_a_promise() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let ground = runtime.block_on(Ground::prepare());
     let seed = std::env::var("MODEL_SEED").ok().map(|seed| seed.parse().expect("MODEL_SEED is a number"));
-    let seed: u64 = seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().1);
+    let seed: u64 = seed.unwrap_or(1);
     let mut runner = runner(seed);
     let histories = prop::collection::vec(step(), STEPS / 2..STEPS);
     let failed = runner.run(&histories, |steps| runtime.block_on(play(&ground, &steps)).map_err(TestCaseError::fail));

@@ -62,6 +62,11 @@ impl Servers {
         entries.iter().enumerate().map(parse).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Hosts and ports.
+    pub fn addresses(&self) -> Vec<(String, u16)> {
+        self.0.iter().map(|server| (server.host.clone(), server.port)).collect()
+    }
+
     /// Hands the mail to the first server that takes it, passing over those that failed a moment ago.
     ///
     /// A server that cannot be reached has its share of the time that is left, so that the next one has its chance. What

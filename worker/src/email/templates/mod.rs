@@ -46,6 +46,10 @@ const fn source(template: Template, locale: Locale) -> &'static str {
         (Template::PasswordReset, Locale::De) => include_str!("de/password_reset.jinja"),
         (Template::Invitation, Locale::En) => include_str!("en/invitation.jinja"),
         (Template::Invitation, Locale::De) => include_str!("de/invitation.jinja"),
+        (Template::JobsFailed, Locale::En) => include_str!("en/jobs_failed.jinja"),
+        (Template::JobsFailed, Locale::De) => include_str!("de/jobs_failed.jinja"),
+        (Template::QueueBacklogged, Locale::En) => include_str!("en/queue_backlogged.jinja"),
+        (Template::QueueBacklogged, Locale::De) => include_str!("de/queue_backlogged.jinja"),
     }
 }
 

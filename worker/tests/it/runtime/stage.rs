@@ -48,6 +48,12 @@ pub enum Step {
     UntilCancelled,
     /// Is told of its cancellation, and says something else then.
     UntilCancelledThen(Box<Step>),
+    /// Says how far it is, writes so many lines, and succeeds.
+    Say(u32, usize),
+    /// Says something, and is to be tried again a second later.
+    SayThenRetry,
+    /// As [`Say`](Self::Say), and succeeds when the stage opens its gate.
+    SayAtTheGate(u32, usize),
     /// Succeeds when the stage opens its gate, and ends as cancelled when it is told before.
     AtTheGate,
 }
@@ -317,6 +323,17 @@ async fn do_step(step: Step, run: &Run, gate: &Semaphore) -> Result<Outcome> {
         Step::UntilCancelledThen(then) => {
             run.cancelled.cancelled().await;
             return Box::pin(do_step(*then, run, gate)).await;
+        }
+        Step::Say(progress, lines) | Step::SayAtTheGate(progress, lines) => {
+            run.progress(&progress);
+            (0..lines).for_each(|n| run.log(format!("line {n}")));
+            let then = if matches!(step, Step::Say(..)) { Step::Done("1".into()) } else { Step::AtTheGate };
+            return Box::pin(do_step(then, run, gate)).await;
+        }
+        Step::SayThenRetry => {
+            run.progress(&1);
+            run.log("no luck");
+            return Box::pin(do_step(Step::Retry { after_s: Some(1) }, run, gate)).await;
         }
         Step::AtTheGate => {
             tokio::select! {

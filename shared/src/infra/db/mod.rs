@@ -8,28 +8,40 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
-use tokio_util::sync::CancellationToken;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
+use self::transaction::Transaction;
 use super::ids::TenantId;
 use crate::{Error, Result};
+
+mod dedicated;
+mod leader;
+mod schema;
+mod transaction;
+
+pub use dedicated::{Dedicated, Durability};
+pub use leader::LeaderLock;
+#[cfg(feature = "testing")]
+pub use schema::schema_fingerprint;
+pub use schema::{check_schema, migrate, wait_for_schema};
 
 /// How long a request or a loop waits for a free connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long until a transaction has begun, the wait for a connection included. What takes longer is a connection that
 /// fell silent, as when the server's machine vanishes: TCP alone would wait for a quarter of an hour, or for ever.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long a connection may take to show that it lives before it goes back to the pool.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for one transaction of a background loop: the server ends a statement after ten seconds, and a server
 /// that says nothing is given up soon after.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 /// The server ends a statement that takes longer.
 const STATEMENT_TIMEOUT: &str = "10s";
+/// The server ends a transaction whose client says nothing for so long. A machine that vanished would keep its locks for as
+/// long as TCP takes to notice, two hours by default, and whoever takes back its jobs would wait for them in vain.
+const NO_SILENCE: &str = "; set local idle_in_transaction_session_timeout = '10s'";
 
-/// Keeps the planner to nested loops over indexes.
-const BY_INDEX: &str = "set local enable_seqscan = off; set local enable_bitmapscan = off; \
-                        set local enable_hashjoin = off; set local enable_mergejoin = off";
+/// What is turned off to keep the planner to nested loops over indexes: on fresh tables its first choice can be a scan
+/// of every live row.
+const BY_INDEX: [&str; 4] = ["enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"];
 
 /// The doors a request handler may use.
 #[derive(Debug, Clone)]
@@ -51,7 +63,6 @@ impl Db {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .idle_timeout(Duration::from_secs(300))
             .test_before_acquire(false) // a dead connection shows at BEGIN, see `begin_with`
-            .after_release(|connection, _| Box::pin(still_answers(connection)))
             .connect_lazy_with(options);
         Self { pool }
     }
@@ -107,40 +118,47 @@ impl SystemDb {
 
     /// A transaction that sees every tenant's rows.
     pub async fn system(&self) -> Result<SystemTx> {
-        let begin =
-            format!("begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system");
-        Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
+        self.system_with("").await
     }
 
-    /// A system transaction for claims and heartbeats.
-    ///
-    /// Its commit does not wait for the disk: a crash of PostgreSQL may forget it without losing a job. Its plans are
-    /// held to index lookups, because on fresh tables the planner's first choice can be a scan of every live row.
+    /// A system transaction for heartbeats and looks at the ledger that come often. Its commit does not wait for the
+    /// disk: a crash of PostgreSQL may forget it without losing a job. Its plans are held to index lookups.
     pub async fn system_relaxed(&self) -> Result<SystemTx> {
+        self.system_with(&format!("; set local synchronous_commit = off{}", by_index())).await
+    }
+
+    /// A durable system transaction, its plans held to index lookups.
+    pub async fn system_by_index(&self) -> Result<SystemTx> {
+        self.system_with(&by_index()).await
+    }
+
+    async fn system_with(&self, settings: &str) -> Result<SystemTx> {
         let begin = format!(
-            "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system; \
-             set local synchronous_commit = off; {BY_INDEX}"
+            "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system{settings}"
         );
         Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
     }
 
-    /// A durable system transaction for completions, its plans held to index lookups.
-    pub async fn system_by_index(&self) -> Result<SystemTx> {
-        let begin = format!(
-            "begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_system; {BY_INDEX}"
-        );
-        Ok(SystemTx { tx: begin_with(&self.pool, begin).await? })
+    /// A connection of a loop's own, for statements that are transactions of their own.
+    pub fn dedicated(&self, durability: Durability) -> Dedicated {
+        Dedicated::new((*self.pool.connect_options()).clone(), durability)
     }
+}
+
+fn by_index() -> String {
+    BY_INDEX.map(|setting| format!("; set local {setting} = off")).concat()
 }
 
 /// Begins with settings in the same round trip. A connection found dead is replaced once, by a new one: after a restart
 /// of the server the others in the pool are dead too.
-async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction<'static, Postgres>> {
+async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction> {
+    let _waiting = super::metrics::waiting();
+    let begin = begin + NO_SILENCE;
     let started = async {
-        match pool.begin_with(AssertSqlSafe(begin.clone())).await {
+        match Transaction::begin(pool, &begin).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
                 close_idle(pool);
-                Ok(pool.begin_with(AssertSqlSafe(begin)).await?)
+                Ok(Transaction::begin(pool, &begin).await?)
             }
             other => Ok(other?),
         }
@@ -160,13 +178,6 @@ fn close_idle(pool: &PgPool) {
             None => return,
         }
     }
-}
-
-/// Bounds the test that the pool makes of every connection that it takes back, for which it would wait for ever: with the
-/// connection's place lost, too.
-async fn still_answers(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    let silent = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
-    tokio::time::timeout(RELEASE_TIMEOUT, connection.ping()).await.map_err(|_| silent())?.map(|()| true)
 }
 
 /// Whether `error` means that the server is not there, rather than that the statement is wrong.
@@ -189,7 +200,7 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
 /// One tenant's transaction. Dropped without [`commit`](Self::commit), it rolls back.
 #[derive(Debug)]
 pub struct TenantTx {
-    tx: Transaction<'static, Postgres>,
+    tx: Transaction,
     tenant: TenantId,
 }
 
@@ -207,7 +218,7 @@ impl TenantTx {
 /// A transaction over the identity tables. Dropped without [`commit`](Self::commit), it rolls back.
 #[derive(Debug)]
 pub struct IdentityTx {
-    tx: Transaction<'static, Postgres>,
+    tx: Transaction,
 }
 
 impl IdentityTx {
@@ -226,7 +237,7 @@ impl IdentityTx {
 /// The system's transaction. Dropped without [`commit`](Self::commit), it rolls back.
 #[derive(Debug)]
 pub struct SystemTx {
-    tx: Transaction<'static, Postgres>,
+    tx: Transaction,
 }
 
 impl SystemTx {
@@ -255,38 +266,6 @@ macro_rules! connection {
 }
 connection!(TenantTx, IdentityTx, SystemTx);
 
-/// How long a leader that does not [`check`](LeaderLock::check) keeps its lock: the server then closes its connection, so
-/// that a process that hangs, or a machine that left the network, does not lead for ever. Several times a leader's pace.
-const LEADER_SILENCE: &str = "10s";
-
-/// The leader's lock: held by a connection of its own, the one piece of session state there is.
-#[derive(Debug)]
-pub struct LeaderLock {
-    conn: PgConnection,
-}
-
-impl LeaderLock {
-    /// The lock, if nobody else holds it.
-    pub async fn try_take(db: &Db) -> Result<Option<Self>> {
-        let take = async {
-            let mut conn = PgConnection::connect_with(&db.pool.connect_options()).await?;
-            let put_out = format!("set idle_session_timeout = '{LEADER_SILENCE}'");
-            sqlx::raw_sql(AssertSqlSafe(put_out)).execute(&mut conn).await?;
-            let taken: bool = sqlx::query_scalar("select pg_try_advisory_lock(hashtext('millwork.leader'))")
-                .fetch_one(&mut conn)
-                .await?;
-            Ok(taken.then_some(Self { conn }))
-        };
-        within(ACQUIRE_TIMEOUT, take).await
-    }
-
-    /// # Errors
-    /// Fails when the connection, and the lock with it, is gone.
-    pub async fn check(&mut self) -> Result<()> {
-        within(ACQUIRE_TIMEOUT, async { Ok(self.conn.ping().await?) }).await
-    }
-}
-
 /// Gives up `work` after `limit`. Whether it was committed is not known then.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(no_answer(limit)))
@@ -295,62 +274,3 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Re
 fn no_answer(limit: Duration) -> Error {
     Error::Unavailable { dependency: "database", cause: format!("no answer within {limit:?}") }
 }
-
-/// Brings the schema up to date.
-///
-/// # Errors
-/// Fails when the database cannot be reached, or when its schema was made by a newer release.
-pub async fn migrate(db: &Db) -> Result<()> {
-    MIGRATIONS.run(&db.pool).await.map_err(|e| Error::Internal(e.into()))
-}
-
-/// Refuses a schema older than this build needs.
-///
-/// # Errors
-/// [`Error::Conflict`] names the command to run; [`Error::Unavailable`] when the database does not answer.
-pub async fn check_schema(db: &Db) -> Result<()> {
-    let known = MIGRATIONS.iter().map(|m| m.version).max().unwrap_or_default();
-    let applied: Option<i64> =
-        match sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(&db.pool).await {
-            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01") => None,
-            other => other?,
-        };
-    if applied.is_some_and(|applied| applied >= known) {
-        return Ok(());
-    }
-    let applied = applied.map_or("empty".to_owned(), |v| v.to_string());
-    Err(Error::conflict(
-        "schema_outdated",
-        format!("the schema is {applied}, this build needs {known}: run `millwork-api migrate`"),
-    ))
-}
-
-/// Waits for PostgreSQL, then checks the schema: a process may start before its database does.
-///
-/// # Errors
-/// As [`check_schema`], save that an unavailable server is waited for until `stop`.
-pub async fn wait_for_schema(db: &Db, stop: &CancellationToken) -> Result<()> {
-    loop {
-        match within(PATIENCE, check_schema(db)).await {
-            Err(error @ Error::Unavailable { .. }) => {
-                tracing::warn!(%error, "waiting for PostgreSQL");
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = stop.cancelled() => return Err(error),
-                }
-            }
-            other => return other,
-        }
-    }
-}
-
-/// A name for this exact set of migrations.
-#[cfg(feature = "testing")]
-pub fn schema_fingerprint() -> String {
-    use sha2::{Digest, Sha256};
-    let mut hash = Sha256::new();
-    MIGRATIONS.iter().for_each(|m| hash.update(&m.checksum));
-    hash.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect()
-}
-
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

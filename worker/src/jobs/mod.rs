@@ -1,0 +1,4 @@
+//! Work on jobs themselves.
+
+/// Replaying and cancelling many.
+pub mod bulk;
