@@ -122,9 +122,11 @@ impl Fetch {
         self.system.within(PATIENCE, claim).await
     }
 
-    /// A failed claim may have been committed all the same, and would then run for ever under this worker's lease.
+    /// A failed claim may have been committed all the same, and would then run for ever under this worker's lease. What
+    /// came as a second ticket of a job that runs here is left alone.
     async fn undo(&self, owner: WorkerId, tickets: &[Ticket], stop: &CancellationToken) {
-        let held = tickets.iter().map(|t| (owner, (t.tenant, t.id))).collect::<Vec<_>>();
+        let lost = tickets.iter().filter(|t| !self.in_flight.holds(owner, t.id));
+        let held = lost.map(|t| (owner, (t.tenant, t.id))).collect::<Vec<_>>();
         loop {
             pause(stop).await;
             match lease::release(&self.system, &held).await {

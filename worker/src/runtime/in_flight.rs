@@ -87,6 +87,11 @@ impl InFlight {
         }
     }
 
+    /// Whether `job` is held as `owner`.
+    pub fn holds(&self, owner: WorkerId, job: JobId) -> bool {
+        self.lock().get(&job).is_some_and(|entry| entry.lease.0 == owner)
+    }
+
     /// Gives up everything held as `owner`: its lease is gone and its results would be refused.
     pub fn abandon(&self, owner: WorkerId) -> usize {
         let mut jobs = self.lock();

@@ -113,7 +113,8 @@ impl Row {
     }
 }
 
-/// Gives jobs back as if they had not been claimed: at once due again, at no cost of an attempt.
+/// Gives jobs back as if they had not been claimed: at once due again, at no cost of an attempt. One whose cancellation
+/// was asked for ends as cancelled instead: nobody is to start it any more.
 ///
 /// Answers those that were given back; a job that is no longer `owner`'s is left alone.
 pub async fn release(conn: &mut PgConnection, owner: WorkerId, jobs: &[(TenantId, JobId)]) -> Result<Vec<Ticket>> {
@@ -121,10 +122,28 @@ pub async fn release(conn: &mut PgConnection, owner: WorkerId, jobs: &[(TenantId
     jobs.sort_unstable();
     let (tenants, ids): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
     Ok(sqlx::query_as(
-        r#"update job_live l
+        r#"with held as (
+               select l.tenant_id, l.id, c.job_id is not null as unwanted
+                 from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
+                 join job_live l on l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
+                 left join job_cancels c on c.tenant_id = any (array[u.tenant_id]) and c.job_id = u.id
+                where l.running and l.lease_owner = $3
+                order by l.tenant_id, l.id
+                  for update of l
+           ), ended as (
+               delete from job_live l using held h
+                where l.tenant_id = any (array[h.tenant_id]) and l.id = h.id and h.unwanted
+               returning l.*
+           ), to_tell as (
+               insert into job_ends (tenant_id, id, state) select tenant_id, id, 'cancelled' from ended where followed
+           ), outcomes as (
+               insert into job_outcomes (tenant_id, id, state, attempt, worker_id, started_at, finished_at)
+               select tenant_id, id, 'cancelled', attempt, lease_owner, started_at, ledger_now() from ended
+           )
+           update job_live l
               set running = false, attempt = l.attempt - 1, lease_owner = null
-             from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
-            where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id and l.running and l.lease_owner = $3
+             from held h
+            where l.tenant_id = any (array[h.tenant_id]) and l.id = h.id and not h.unwanted
            returning l.tenant_id, l.id, l.queue, l.priority"#,
     )
     .bind(tenants)

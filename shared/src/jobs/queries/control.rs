@@ -56,22 +56,26 @@ pub async fn cancel(tx: &mut TenantTx, id: JobId) -> Result<CancelResult> {
             .await?;
             Ok(CancelResult::Cancelled)
         }
-        None => Err(ended_or_absent(tx, id).await?),
+        None => match ending_of(tx, id).await? {
+            Some(Some(state)) => {
+                Err(Error::conflict("job_has_ended", format!("job {id} has ended already: it is {state}")))
+            }
+            Some(None) => Box::pin(cancel(tx, id)).await, // it was run again between the two looks
+            None => Err(Error::NotFound("job")),
+        },
     }
 }
 
-/// Why a job has no live row.
-async fn ended_or_absent(tx: &mut TenantTx, id: JobId) -> Result<Error> {
-    let state: Option<String> =
-        sqlx::query_scalar("select state::text from job_outcomes where tenant_id = $1 and id = $2")
-            .bind(tx.tenant())
-            .bind(id)
-            .fetch_optional(&mut **tx)
-            .await?;
-    Ok(match state {
-        Some(state) => Error::conflict("job_has_ended", format!("job {id} has ended already: it is {state}")),
-        None => Error::NotFound("job"),
-    })
+/// How a job ended, if it has ended; nothing at all if there is no such job.
+async fn ending_of(tx: &mut TenantTx, id: JobId) -> Result<Option<Option<String>>> {
+    Ok(sqlx::query_scalar(
+        "select o.state::text from jobs j left join job_outcomes o on o.tenant_id = j.tenant_id and o.id = j.id
+          where j.tenant_id = $1 and j.id = $2",
+    )
+    .bind(tx.tenant())
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?)
 }
 
 /// Runs a job that failed or was cancelled once more, from now, with as many attempts as it had at first.

@@ -159,14 +159,8 @@ impl Promised {
 
     fn store(&mut self, job: &NewJob) {
         let run_at = super::deeds::due_ms(job, self.now);
-        let life = Life::Live {
-            run_at,
-            later: run_at > self.now,
-            attempt: 0,
-            lost: 0,
-            max: job.max_attempts,
-            owner: None,
-        };
+        let life =
+            Life::Live { run_at, later: run_at > self.now, attempt: 0, lost: 0, max: job.max_attempts, owner: None };
         let job_ = Job {
             tenant: job.tenant,
             queue: job.queue,

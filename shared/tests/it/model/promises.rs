@@ -37,9 +37,8 @@ pub fn ledger(ledger: &Ledger, history: &History) -> Vec<String> {
         wrong.push(format!("{id} has no row of its own"));
     }
     for row in &ledger.live {
-        let same = |job: &&JobRow| {
-            (job.tenant_id, &job.queue, job.priority) == (row.tenant_id, &row.queue, row.priority)
-        };
+        let same =
+            |job: &&JobRow| (job.tenant_id, &job.queue, job.priority) == (row.tenant_id, &row.queue, row.priority);
         if ledger.jobs.iter().find(|job| job.id == row.id).is_some_and(|job| !same(&job)) {
             wrong.push(format!("is not in the lane it was stored for: {row:?}"));
         }

@@ -186,7 +186,11 @@ pub struct Tickets {
 }
 
 impl Tickets {
-    pub async fn read(redis: &mut redis::aio::MultiplexedConnection, prefix: &str, queues: &[Queue]) -> BTreeMap<Queue, Self> {
+    pub async fn read(
+        redis: &mut redis::aio::MultiplexedConnection,
+        prefix: &str,
+        queues: &[Queue],
+    ) -> BTreeMap<Queue, Self> {
         let mut pipe = redis::pipe();
         for queue in queues {
             for part in ["ready", "ring"] {

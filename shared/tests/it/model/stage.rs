@@ -55,7 +55,16 @@ impl Ground {
     }
 
     async fn clear(&self) {
-        let tables = ["jobs", "job_live", "job_outcomes", "job_attempts", "job_unique", "job_cancels", "queue_pauses", "workers"];
+        let tables = [
+            "jobs",
+            "job_live",
+            "job_outcomes",
+            "job_attempts",
+            "job_unique",
+            "job_cancels",
+            "queue_pauses",
+            "workers",
+        ];
         let sql: Vec<_> = tables.iter().map(|table| format!("delete from {table}")).collect();
         sqlx::raw_sql(AssertSqlSafe(sql.join("; "))).execute(&self.owner).await.unwrap();
     }
@@ -121,7 +130,13 @@ impl<'a> Stage<'a> {
             },
             Step::Race { first, second, linger } => {
                 let (Some(first), Some(second)) = (self.deed(first), self.deed(second)) else { return Ok(()) };
-                self.race(&first, &second, if *linger { LINGER } else { Duration::ZERO }).await?;
+                // A claim under way while its worker is given up is found by the second look, as decision 0004 says.
+                if matches!((&first, &second), (Deed::Claim { .. }, Deed::Reap) | (Deed::Reap, Deed::Claim { .. })) {
+                    self.do_deed(&first).await?;
+                    self.do_deed(&second).await?;
+                } else {
+                    self.race(&first, &second, if *linger { LINGER } else { Duration::ZERO }).await?;
+                }
             }
             Step::Advance(seconds) => {
                 self.promised.now += seconds * 1_000;
@@ -362,8 +377,12 @@ impl<'a> Stage<'a> {
                 let id = self.job(*job)?;
                 Deed::RetryNow { tenant: self.promised.jobs[&id].tenant, id }
             }
-            Act::Pause { tenant, queue } => Deed::Pause { tenant: nth(&self.tenants, *tenant), queue: nth(&QUEUES, *queue) },
-            Act::Resume { tenant, queue } => Deed::Resume { tenant: nth(&self.tenants, *tenant), queue: nth(&QUEUES, *queue) },
+            Act::Pause { tenant, queue } => {
+                Deed::Pause { tenant: nth(&self.tenants, *tenant), queue: nth(&QUEUES, *queue) }
+            }
+            Act::Resume { tenant, queue } => {
+                Deed::Resume { tenant: nth(&self.tenants, *tenant), queue: nth(&QUEUES, *queue) }
+            }
         })
     }
 
@@ -390,9 +409,7 @@ impl<'a> Stage<'a> {
         let due = match wish.due {
             When::Now => Due::Now,
             When::In(seconds) => Due::In(Duration::from_secs(seconds)),
-            When::At(seconds) => {
-                Due::At(base() + chrono::TimeDelta::milliseconds(self.promised.now + seconds * 1_000))
-            }
+            When::At(seconds) => Due::At(base() + chrono::TimeDelta::milliseconds(self.promised.now + seconds * 1_000)),
         };
         let unique = |key| Unique { key: format!("key {key}"), hold: wish.hold_s.map(Duration::from_secs) };
         NewJob {
