@@ -256,7 +256,7 @@ async fn a_schedule_is_created_once_by_key_and_listed_by_cursor_and_a_tenant_has
 async fn a_schedule_makes_a_job_that_a_worker_runs() {
     let app = TestApp::start().await;
     let acme = app.quiet_tenant("acme").await;
-    let made = create(&acme.owner, with(json!({ "cron": "0 * * * *", "timezone": "UTC" }))).await;
+    let made = create(&acme.owner, with(json!({ "cron": "*/5 * * * *", "timezone": "UTC" }))).await;
     let wait = time(&made["next_run_at"]) - app.db.clock.now();
     app.advance(wait.to_std().unwrap() + Duration::from_secs(1)).await;
     assert_eq!(millwork_scheduler::fire::look(&app.db.db.system(), &app.app.dispatcher).await.unwrap(), 1);
@@ -264,6 +264,6 @@ async fn a_schedule_makes_a_job_that_a_worker_runs() {
     let shown = acme.owner.get(&path(&made)).await.expect(200)["data"].clone();
     let job = acme.owner.until(shown["last_job_id"].as_str().unwrap(), "succeeded").await;
     assert_eq!((&job["schedule_id"], &job["result"]), (&made["id"], &json!({"n": 1.50})));
-    assert_eq!(time(&shown["next_run_at"]) - time(&made["next_run_at"]), chrono::TimeDelta::hours(1));
+    assert_eq!(time(&shown["next_run_at"]) - time(&made["next_run_at"]), chrono::TimeDelta::minutes(5));
     assert_eq!((&shown["version"], &shown["updated_at"]), (&json!(1), &made["updated_at"]), "nobody has changed it");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use millwork_scheduler::fire::look;
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::jobs::queries::{self as jobs, JobRow};
@@ -31,6 +31,19 @@ impl Yard {
         row
     }
 
+    /// Not within the minute before an hour begins, so that hourly schedules made one after the other come together.
+    async fn between_hours() -> Self {
+        let yard = Self::open().await;
+        if yard.now().await.minute() == 59 {
+            yard.test.advance(Duration::from_secs(61)).await;
+        }
+        yard
+    }
+
+    async fn now(&self) -> DateTime<Utc> {
+        queries::now(&mut self.system.system().await.unwrap()).await.unwrap()
+    }
+
     async fn hourly(&self, tenant: TenantId, misfire: Misfire) -> ScheduleRow {
         self.schedule(tenant, "0 * * * *", misfire, &Self::job(tenant)).await
     }
@@ -49,8 +62,7 @@ impl Yard {
     /// Moves the clock past the time at which `schedule` comes next, by `after`.
     async fn pass(&self, schedule: &ScheduleRow, after: Duration) -> DateTime<Utc> {
         let next = self.shown(schedule).await.next_run_at.unwrap();
-        let mut tx = self.system.system().await.unwrap();
-        let now = queries::now(&mut tx).await.unwrap();
+        let now = self.now().await;
         self.test.advance((next - now).to_std().unwrap() + after).await;
         next
     }
@@ -62,7 +74,7 @@ impl Yard {
 
 #[tokio::test]
 async fn a_schedule_fires_once_at_its_time_and_moves_on() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let job = NewJob { queue: Queue::Exports, tags: vec!["t".into()], ..Yard::job(tenant) };
     let schedule = yard.schedule(tenant, "0 * * * *", Misfire::Skip, &job).await;
@@ -87,7 +99,7 @@ async fn a_schedule_fires_once_at_its_time_and_moves_on() {
 
 #[tokio::test]
 async fn two_schedulers_at_once_never_fire_twice() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let mut schedules = Vec::new();
     for _ in 0..250 {
@@ -103,7 +115,7 @@ async fn two_schedulers_at_once_never_fire_twice() {
 
 #[tokio::test]
 async fn a_scheduler_that_dies_before_its_commit_has_fired_nothing() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let schedule = yard.hourly(tenant, Misfire::Skip).await;
     let planned = yard.pass(&schedule, Duration::from_secs(1)).await;
@@ -123,7 +135,7 @@ async fn a_scheduler_that_dies_before_its_commit_has_fired_nothing() {
 
 #[tokio::test]
 async fn what_was_missed_is_left_out_or_made_up_for_once() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let (skips, once) = (yard.hourly(tenant, Misfire::Skip).await, yard.hourly(tenant, Misfire::Once).await);
     let planned = yard.pass(&skips, HOUR * 5 + HOUR / 2).await;
@@ -140,7 +152,7 @@ async fn what_was_missed_is_left_out_or_made_up_for_once() {
 
 #[tokio::test]
 async fn a_paused_schedule_does_not_fire_and_a_resumed_one_makes_up_for_nothing() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let schedule = yard.hourly(tenant, Misfire::Once).await;
     let mut tx = yard.test.db.tenant(tenant).await.unwrap();
@@ -154,7 +166,7 @@ async fn a_paused_schedule_does_not_fire_and_a_resumed_one_makes_up_for_nothing(
 
 #[tokio::test]
 async fn a_time_at_which_the_job_before_still_lives_is_left_out_if_its_key_is_unique() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let unique = Some(Unique { key: "k".into(), hold: None });
     let job = NewJob { unique, ..Yard::job(tenant) };
@@ -179,7 +191,7 @@ async fn a_time_at_which_the_job_before_still_lives_is_left_out_if_its_key_is_un
 
 #[tokio::test]
 async fn a_schedule_that_cannot_be_read_holds_up_no_other() {
-    let yard = Yard::open().await;
+    let yard = Yard::between_hours().await;
     let tenant = yard.tenant().await;
     let (bad, good) = (yard.hourly(tenant, Misfire::Skip).await, yard.hourly(tenant, Misfire::Skip).await);
     yard.test.sql(format!("update schedules set timezone = 'Atlantis' where id = '{}'", bad.id)).await;
