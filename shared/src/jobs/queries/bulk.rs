@@ -234,7 +234,11 @@ pub async fn cancel_many(tx: &mut TenantTx, ids: &[JobId], state: Option<State>)
     let (running, waiting): (Vec<_>, Vec<_>) = rows.into_iter().partition(|(_, running)| *running);
     let ids = |rows: &[(JobId, bool)]| rows.iter().map(|(id, _)| *id).collect::<Vec<_>>();
     sqlx::query(
-        "insert into job_cancels (tenant_id, job_id) select $1, u.id from unnest($2::uuid[]) u(id)
+        "with marked as (
+             update job_live l set unwanted = true from unnest($2::uuid[]) u(id)
+              where l.tenant_id = $1 and l.id = u.id and not l.unwanted
+         )
+         insert into job_cancels (tenant_id, job_id) select $1, u.id from unnest($2::uuid[]) u(id)
          on conflict do nothing",
     )
     .bind(tx.tenant())

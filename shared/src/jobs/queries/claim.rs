@@ -123,10 +123,9 @@ pub async fn release(conn: &mut PgConnection, owner: WorkerId, jobs: &[(TenantId
     let (tenants, ids): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
     Ok(sqlx::query_as(
         r#"with held as (
-               select l.tenant_id, l.id, c.job_id is not null as unwanted
+               select l.tenant_id, l.id, l.unwanted
                  from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
                  join job_live l on l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
-                 left join job_cancels c on c.tenant_id = any (array[u.tenant_id]) and c.job_id = u.id
                 where l.running and l.lease_owner = $3
                 order by l.tenant_id, l.id
                   for update of l

@@ -32,11 +32,14 @@ pub async fn cancel(tx: &mut TenantTx, id: JobId) -> Result<CancelResult> {
             .await?;
     match running {
         Some(true) => {
-            sqlx::query("insert into job_cancels (tenant_id, job_id) values ($1, $2) on conflict do nothing")
-                .bind(tx.tenant())
-                .bind(id)
-                .execute(&mut **tx)
-                .await?;
+            sqlx::query(
+                "with marked as (update job_live set unwanted = true where tenant_id = $1 and id = $2 and not unwanted)
+                 insert into job_cancels (tenant_id, job_id) values ($1, $2) on conflict do nothing",
+            )
+            .bind(tx.tenant())
+            .bind(id)
+            .execute(&mut **tx)
+            .await?;
             Ok(CancelResult::Requested)
         }
         Some(false) => {

@@ -149,7 +149,7 @@ pub async fn retry(conn: &mut PgConnection, batch: &mut [Retried]) -> Result<Vec
                       u(tenant_id, id, attempt, owner, wait, error, detail)
                 where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
                   and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-                  and not exists (select from job_cancels c where c.tenant_id = any (array[l.tenant_id]) and c.job_id = l.id)
+                  and not l.unwanted
                returning l.tenant_id, l.id, l.attempt, u.owner, l.started_at, u.error, u.detail
            )
            insert into job_attempts (tenant_id, id, attempt, ended, worker_id, started_at, finished_at, error, detail)
@@ -204,7 +204,7 @@ pub async fn snooze(conn: &mut PgConnection, batch: &mut [Snoozed]) -> Result<Ve
                   u(tenant_id, id, attempt, owner, wait)
             where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
               and l.running and l.attempt = u.attempt and l.lease_owner = u.owner
-              and not exists (select from job_cancels c where c.tenant_id = any (array[l.tenant_id]) and c.job_id = l.id)
+              and not l.unwanted
            returning l.id"#,
     )
     .bind(batch.iter().map(|s| s.tenant).collect::<Vec<_>>())

@@ -62,10 +62,9 @@ pub async fn reap(conn: &mut PgConnection, workers: &[WorkerId]) -> Result<ReapR
     let error = JobError::new(JobError::WORKER_LOST, "the worker stopped renewing its lease while it ran this attempt");
     let rows: Vec<Row> = sqlx::query_as(
         r#"with gone as (
-               select l.*, case when c.job_id is not null then 'cancelled'
+               select l.*, case when l.unwanted then 'cancelled'
                                 when l.lost + 1 >= $3 then 'failed' else 'again' end as fate
                  from job_live l
-                 left join job_cancels c on c.tenant_id = l.tenant_id and c.job_id = l.id
                 where l.running and l.lease_owner = any ($1)
                 order by l.tenant_id, l.id
                   for update of l
