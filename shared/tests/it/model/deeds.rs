@@ -118,7 +118,7 @@ impl Deed {
             }
             Self::Claim { owner, tickets } => {
                 let mut tx = system.system_relaxed().await?;
-                match queries::claim(&mut tx, *owner, &mut tickets.clone()).await {
+                match queries::claim(&mut tx, *owner, tickets).await {
                     Ok(claimed) => {
                         linger_and_commit(tx, linger).await?;
                         let mut runs: Vec<Run> = claimed.iter().map(Run::from).collect();

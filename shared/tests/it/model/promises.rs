@@ -78,7 +78,7 @@ pub fn tickets(tickets: &BTreeMap<Queue, Tickets>, promised: &Promised, healed: 
     for (queue, tickets) in tickets {
         for (tenant, priority, id) in &tickets.ready {
             let known = promised.jobs.get(id);
-            if !known.is_some_and(|job| (job.tenant, job.queue, job.priority) == (*tenant, *queue, *priority)) {
+            if known.is_none_or(|job| (job.tenant, job.queue, job.priority) != (*tenant, *queue, *priority)) {
                 wrong.push(format!("a ticket of no job: {queue} {tenant} {priority} {id}"));
             }
             if !tickets.ring.contains(tenant) {

@@ -215,7 +215,8 @@ impl<'a> Stage<'a> {
             }
             let before = self.runs.len();
             self.step(&Step::ClaimTaken { worker: 0 }).await?;
-            for run in self.runs[before..].to_vec() {
+            let claimed = self.runs[before..].to_vec();
+            for run in claimed {
                 self.do_deed(&Deed::Complete { run, said: Said::Done }).await?;
             }
         }
@@ -285,10 +286,10 @@ impl<'a> Stage<'a> {
             (Deed::RetryNow { id, .. }, Seen::Tickets(_)) => {
                 self.history.cancelled.remove(id);
             }
-            (Deed::Complete { run, said: Said::Done }, Seen::Accepted(true)) => {
-                if !self.history.succeeded.insert(run.id) {
-                    return Err(format!("succeeded twice: {run:?}"));
-                }
+            (Deed::Complete { run, said: Said::Done }, Seen::Accepted(true))
+                if !self.history.succeeded.insert(run.id) =>
+            {
+                return Err(format!("succeeded twice: {run:?}"));
             }
             (Deed::Heartbeat { owner }, Seen::Renewed(false)) => self.replace(*owner),
             (Deed::Claim { owner, .. }, Seen::LeaseGone) => self.replace(*owner),
