@@ -256,7 +256,7 @@ async fn release(conn: &mut PgConnection, jobs: &[Key]) -> Result<Vec<Ticket>> {
              from unnest($1::uuid[], $2::uuid[]) u(tenant_id, id)
              join jobs j on j.tenant_id = any (array[u.tenant_id]) and j.id = u.id and j.id between $3 and $4
             where l.tenant_id = any (array[u.tenant_id]) and l.id = u.id
-              and not l.running
+              and not l.running and (l.run_at = not_yet()) is true
            returning l.tenant_id, l.id, l.queue, l.priority, not l.later as due"#,
     )
     .bind(&tenants)
