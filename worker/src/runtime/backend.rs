@@ -7,7 +7,8 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use apalis_core::backend::finalize::Ephemeral;
 use apalis_core::backend::{Backend, BackendConfig};
@@ -16,42 +17,40 @@ use apalis_core::worker::context::WorkerContext;
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::queries::Claimed;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio_util::sync::PollSemaphore;
+use tokio::sync::mpsc;
 use tower::{Layer, Service};
 
 use super::complete::Completion;
+use super::turns::{Line, Turn, Turns};
 
 /// The jobs that the fetch loop of one queue has claimed.
 pub struct LedgerBackend {
     queue: Queue,
     claimed: mpsc::Receiver<Claimed>,
-    turns: PollSemaphore,
-    /// The turn of the next job.
-    turn: Option<OwnedSemaphorePermit>,
+    line: Line,
     completions: mpsc::Sender<Completion>,
 }
 
-/// A job whose turn it is: no more of them at once than the queue has slots.
+/// A job that may start.
 #[derive(Debug)]
-pub struct Turn {
+pub struct Next {
     pub claimed: Claimed,
-    pub permit: OwnedSemaphorePermit,
+    pub turn: Turn,
 }
 
 impl LedgerBackend {
     pub fn new(
         queue: Queue,
         claimed: mpsc::Receiver<Claimed>,
-        turns: PollSemaphore,
+        turns: Arc<Turns>,
         completions: mpsc::Sender<Completion>,
     ) -> Self {
-        Self { queue, claimed, turns, turn: None, completions }
+        Self { queue, claimed, line: Line::new(turns), completions }
     }
 }
 
 impl Backend for LedgerBackend {
-    type Task = Task<Turn>;
+    type Task = Task<Next>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -60,11 +59,9 @@ impl Backend for LedgerBackend {
 
     /// None, the end, once the fetch loop has stopped.
     fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
-        if self.turn.is_none() {
-            self.turn = ready!(self.turns.poll_acquire(cx));
-        }
-        let Some(claimed) = ready!(self.claimed.poll_recv(cx)) else { return Poll::Ready(None) };
-        Poll::Ready(self.turn.take().map(|permit| Ok(Task::new(Turn { claimed, permit }))))
+        let Self { claimed, line, .. } = self;
+        line.poll_next(cx, |cx| claimed.poll_recv(cx))
+            .map(|next| next.map(|(claimed, turn)| Ok(Task::new(Next { claimed, turn }))))
     }
 
     fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -73,7 +70,7 @@ impl Backend for LedgerBackend {
 }
 
 impl BackendConfig for LedgerBackend {
-    type Args = Turn;
+    type Args = Next;
     type Id = JobId;
     type Kind = Ephemeral;
     type Config = Queue;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tracing::Instrument;
 
-use super::backend::Turn;
+use super::backend::Next;
 use super::complete::Completion;
 use super::handlers::Registry;
 use super::in_flight::InFlight;
@@ -40,7 +40,7 @@ pub struct JobService {
     pub reports: Reports,
 }
 
-impl Service<Task<Turn>> for JobService {
+impl Service<Task<Next>> for JobService {
     /// None for a job that was given back before its handler left.
     type Response = Option<Completion>;
     type Error = Infallible;
@@ -50,16 +50,16 @@ impl Service<Task<Turn>> for JobService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, task: Task<Turn>) -> Self::Future {
+    fn call(&mut self, task: Task<Next>) -> Self::Future {
         let this = self.clone();
-        let (Turn { claimed, permit }, _) = task.take();
+        let (Next { claimed, turn }, _) = task.take();
         let span = tracing::info_span!(
             "job", job.id = %claimed.id, job.kind = claimed.kind, tenant.id = %claimed.tenant,
             job.attempt = claimed.attempt, request.id = claimed.cause.request_id
         );
         let run = async move {
             let completion = this.run(claimed).await;
-            drop(permit);
+            drop(turn);
             Ok(completion)
         };
         Box::pin(run.instrument(span))

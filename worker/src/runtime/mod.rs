@@ -21,6 +21,7 @@ mod slots;
 mod stats;
 #[cfg(feature = "testing")]
 mod testing;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ pub use run::Run;
 
 use self::backend::LedgerBackend;
 use self::slots::Slots;
+use self::turns::Turns;
 use crate::metrics::METRICS;
 
 /// How a worker process works.
@@ -131,7 +133,7 @@ impl Runtime {
             };
             let blocking = redis::connect_blocking(&redis_client, fetch::LONGEST_WAIT)?;
             fetchers.push(tasks::spawn("fetch", fetch.run(blocking, stop.clone())));
-            let backend = LedgerBackend::new(queue, claimed, slots.turns(), completions.clone());
+            let backend = LedgerBackend::new(queue, claimed, Turns::new(concurrency), completions.clone());
             let service = execute::JobService {
                 queue,
                 registry: registry.clone(),

@@ -1,79 +1,79 @@
 //! How many jobs of a queue a worker may hold.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::jobs::dispatch::Share;
-use tokio::sync::{Notify, Semaphore};
-use tokio_util::sync::PollSemaphore;
+use tokio::sync::Notify;
 
 /// Jobs of one queue that a worker holds at most, running or waiting for a slot.
 pub const MOST: usize = 4_096;
 /// Time over which the rate of finished jobs is taken.
 const TICK: Duration = Duration::from_millis(20);
 
-/// The slots of one queue: as many handlers at once as its concurrency, and, when handlers are fast, a few jobs more,
-/// claimed ahead, as many as finish within [`TICK`]. So a queue of slow jobs never hoards what another worker could run.
+/// Jobs of one tenant that run at once, of a queue with so many slots: three quarters, so that everyone else's find one.
+pub fn most_of_one(slots: usize) -> usize {
+    if slots < 4 { slots } else { slots - slots / 4 }
+}
+
+/// What a worker holds of one queue: as many jobs as its concurrency, and, when handlers are fast, a few more, claimed
+/// ahead, as many as finish within [`TICK`]. So a queue of slow jobs never hoards what another worker could run.
 pub struct Slots {
     concurrency: usize,
     state: Mutex<State>,
     freed: Notify,
-    running: Arc<Semaphore>,
 }
 
 struct State {
-    held: usize,
-    by_tenant: HashMap<TenantId, usize>,
-    finished_in_tick: usize,
+    all: Held,
+    by_tenant: HashMap<TenantId, Held>,
     tick_began: Instant,
+}
+
+#[derive(Default)]
+struct Held {
+    now: usize,
+    finished_in_tick: usize,
     ahead: usize,
 }
 
 impl Slots {
     pub fn new(concurrency: usize) -> Self {
-        let state =
-            State { held: 0, by_tenant: HashMap::new(), finished_in_tick: 0, tick_began: Instant::now(), ahead: 0 };
-        Self {
-            concurrency,
-            state: Mutex::new(state),
-            freed: Notify::new(),
-            running: Arc::new(Semaphore::new(concurrency)),
-        }
+        let state = State { all: Held::default(), by_tenant: HashMap::new(), tick_began: Instant::now() };
+        Self { concurrency, state: Mutex::new(state), freed: Notify::new() }
     }
 
-    /// How many jobs may be claimed now, and each tenant's share of them.
-    ///
-    /// Slow handlers of one tenant may fill three quarters of the slots, so that everyone else's jobs find one.
+    /// How many jobs may be claimed now, and each tenant's share of them: what it may run at once, and what it finishes
+    /// in a tick. A tenant that holds more, claimed ahead before its jobs became slow, takes no room from others by it.
     pub fn room(&self) -> (usize, Share) {
         let mut state = self.lock();
         state.tick();
-        let room = (self.concurrency + state.ahead).min(MOST).saturating_sub(state.held);
-        if state.ahead > 0 || self.concurrency < 4 {
-            return (room, Share { of: Vec::new(), rest: MOST });
-        }
-        let cap = self.concurrency - self.concurrency / 4;
-        let of = state.by_tenant.iter().map(|(&tenant, &held)| (tenant, cap.saturating_sub(held))).collect();
-        (room, Share { of, rest: cap })
+        let rest = most_of_one(self.concurrency);
+        let mut used = 0;
+        let of = state.by_tenant.iter().map(|(&tenant, held)| {
+            let most = rest + held.ahead;
+            used += held.now.min(most);
+            (tenant, most.saturating_sub(held.now))
+        });
+        let of = of.collect();
+        let room = (self.concurrency + state.all.ahead).saturating_sub(used);
+        (room.min(MOST.saturating_sub(state.all.now)), Share { of, rest })
     }
 
     pub fn hold(&self, tenant: TenantId) {
         let mut state = self.lock();
-        state.held += 1;
-        *state.by_tenant.entry(tenant).or_default() += 1;
+        state.all.now += 1;
+        state.by_tenant.entry(tenant).or_default().now += 1;
     }
 
     /// A held job has left its handler, or was never started.
     pub fn free(&self, tenant: TenantId) {
         let mut state = self.lock();
-        state.held = state.held.saturating_sub(1);
-        state.finished_in_tick += 1;
+        state.all.free();
         if let Some(held) = state.by_tenant.get_mut(&tenant) {
-            *held -= 1;
-            if *held == 0 {
-                state.by_tenant.remove(&tenant);
-            }
+            held.free();
         }
         drop(state);
         self.freed.notify_one();
@@ -82,11 +82,6 @@ impl Slots {
     /// Resolves when a job was freed since the last call.
     pub async fn freed(&self) {
         self.freed.notified().await;
-    }
-
-    /// The handlers' turns: at most `concurrency` run at once.
-    pub fn turns(&self) -> PollSemaphore {
-        PollSemaphore::new(self.running.clone())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -98,11 +93,26 @@ impl State {
     fn tick(&mut self) {
         let passed = self.tick_began.elapsed();
         if passed >= TICK {
-            let per_tick = self.finished_in_tick as f64 * TICK.as_secs_f64() / passed.as_secs_f64();
-            self.ahead = per_tick as usize;
-            self.finished_in_tick = 0;
             self.tick_began = Instant::now();
+            let part = TICK.as_secs_f64() / passed.as_secs_f64();
+            self.all.tick(part);
+            self.by_tenant.retain(|_, held| {
+                held.tick(part);
+                held.now + held.ahead > 0
+            });
         }
+    }
+}
+
+impl Held {
+    fn free(&mut self) {
+        self.now = self.now.saturating_sub(1);
+        self.finished_in_tick += 1;
+    }
+
+    fn tick(&mut self, part: f64) {
+        self.ahead = (self.finished_in_tick as f64 * part) as usize;
+        self.finished_in_tick = 0;
     }
 }
 
@@ -120,6 +130,33 @@ mod tests {
         assert_eq!(room, 30);
         assert_eq!(share.of, [(flood, 5)]);
         assert_eq!(share.rest, 75);
+    }
+
+    #[test]
+    fn a_tenant_with_quick_jobs_lifts_no_limit_of_one_with_slow_ones() {
+        let (slots, [slow, quick]) = (Slots::new(100), [TenantId::generate(), TenantId::generate()]);
+        for _ in 0..75 {
+            slots.hold(slow);
+        }
+        for _ in 0..1_000 {
+            slots.hold(quick);
+            slots.free(quick);
+        }
+        std::thread::sleep(TICK);
+        let (room, share) = slots.room();
+        assert!(room > 25, "{room}");
+        let left = |wanted| share.of.iter().find(|(tenant, _)| *tenant == wanted).map(|(_, left)| *left);
+        assert_eq!(left(slow), Some(0));
+        assert!(left(quick) > Some(75));
+    }
+
+    #[test]
+    fn what_a_tenant_holds_beyond_its_share_takes_no_room_from_others() {
+        let (slots, tenant) = (Slots::new(100), TenantId::generate());
+        for _ in 0..400 {
+            slots.hold(tenant);
+        }
+        assert_eq!(slots.room().0, 25);
     }
 
     #[test]

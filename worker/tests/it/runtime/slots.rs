@@ -39,6 +39,35 @@ async fn quick_jobs_are_claimed_ahead_and_still_take_turns() {
 }
 
 #[tokio::test]
+async fn slow_jobs_of_one_tenant_leave_slots_to_the_others_whatever_its_quick_ones_do() {
+    let stage = Stage::set().await;
+    let other = stage.world.db.tenant("other").await;
+    let mixed: Vec<_> = (0..400)
+        .map(|n| match n % 10 {
+            0 => stage.play(&format!("slow-{n}"), [Step::AtTheGate]),
+            _ => stage.play(&format!("quick-{n}"), [Step::Done("1".into())]),
+        })
+        .collect();
+    stage.submit(&mixed).await;
+    let _worker = stage.worker(8);
+    stage.begun(51).await; // with six slow ones, its share
+    let others: Vec<_> = (0..20)
+        .map(|n| NewJob { tenant: other, ..stage.play(&format!("other-{n}"), [Step::Done("1".into())]) })
+        .collect();
+    stage.submit_as(other, &others).await;
+    for job in &others {
+        stage.until_as(other, job.id, State::Succeeded).await;
+    }
+    let slow = |runs: Vec<String>| runs.iter().filter(|name| name.starts_with("slow")).count();
+    assert_eq!(slow(stage.names()), 6);
+    stage.gate.add_permits(400);
+    for job in &mixed {
+        stage.until(job.id, State::Succeeded).await;
+    }
+    assert_eq!(slow(stage.names()), 40);
+}
+
+#[tokio::test]
 async fn with_one_slot_the_highest_priority_is_next_and_within_it_the_oldest() {
     let stage = Stage::set().await;
     let _worker = stage.worker(1);

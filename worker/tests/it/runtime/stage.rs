@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use millwork_shared::Result;
-use millwork_shared::infra::ids::{JobId, WorkerId};
+use millwork_shared::infra::ids::{JobId, TenantId, WorkerId};
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
 use millwork_shared::jobs::queries::{self, Attempt, JobRow};
@@ -150,7 +150,12 @@ impl Stage {
 
     /// Stores jobs and offers them, as a request does.
     pub async fn submit(&self, jobs: &[NewJob]) {
-        let mut tx = self.world.db.db.tenant(self.world.tenant).await.unwrap();
+        self.submit_as(self.world.tenant, jobs).await;
+    }
+
+    /// As [`submit`](Self::submit), of another tenant.
+    pub async fn submit_as(&self, tenant: TenantId, jobs: &[NewJob]) {
+        let mut tx = self.world.db.db.tenant(tenant).await.unwrap();
         queries::enqueue(&mut tx, jobs).await.unwrap();
         tx.commit().await.unwrap();
         self.offer(jobs).await;
@@ -193,18 +198,28 @@ impl Stage {
     }
 
     pub async fn job(&self, id: JobId) -> JobRow {
-        let mut tx = self.world.db.db.tenant(self.world.tenant).await.unwrap();
+        self.job_of(self.world.tenant, id).await
+    }
+
+    async fn job_of(&self, tenant: TenantId, id: JobId) -> JobRow {
+        let mut tx = self.world.db.db.tenant(tenant).await.unwrap();
         queries::get(&mut tx, id).await.unwrap()
     }
 
     /// The job, once it is in this state.
     #[track_caller]
     pub fn until(&self, id: JobId, state: State) -> impl Future<Output = JobRow> {
+        self.until_as(self.world.tenant, id, state)
+    }
+
+    /// As [`until`](Self::until), of another tenant.
+    #[track_caller]
+    pub fn until_as(&self, tenant: TenantId, id: JobId, state: State) -> impl Future<Output = JobRow> {
         let caller = std::panic::Location::caller();
         async move {
             let began = Instant::now();
             loop {
-                let job = self.job(id).await;
+                let job = self.job_of(tenant, id).await;
                 if job.state() == state {
                     return job;
                 }
