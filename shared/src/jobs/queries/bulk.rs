@@ -171,32 +171,7 @@ async fn narrow(
 /// key is held meanwhile are left alone. Answers those that live again.
 pub async fn replay(tx: &mut TenantTx, ids: &[JobId], state: State) -> Result<Vec<Ticket>> {
     let free = hold_keys_again(tx, ids).await?;
-    Ok(sqlx::query_as(
-        r#"with over as (
-               delete from job_outcomes o using unnest($2::uuid[]) u(id)
-                where o.tenant_id = $1 and o.id = u.id and o.id between $4 and $5 and o.state = $3::job_end
-               returning o.*
-           ), kept as (
-               insert into job_attempts (tenant_id, id, attempt, ended, worker_id, started_at, finished_at, error, detail)
-               select tenant_id, id, attempt, state::text, worker_id, started_at, finished_at, error, detail
-                 from over where attempt > 0
-               on conflict do nothing
-           ), wish as (
-               delete from job_cancels c using over o where c.tenant_id = o.tenant_id and c.job_id = o.id
-           )
-           insert into job_live (tenant_id, id, queue, priority, run_at, later, attempt, max_attempts)
-           select j.tenant_id, j.id, j.queue, j.priority, ledger_now(), false, o.attempt,
-                  least(o.attempt::int + j.max_attempts, 32000)
-             from over o join jobs j on j.tenant_id = o.tenant_id and j.id = o.id and j.id between $4 and $5
-           returning tenant_id, id, queue, priority"#,
-    )
-    .bind(tx.tenant())
-    .bind(&free)
-    .bind(state.as_str())
-    .bind(free.first())
-    .bind(free.last())
-    .fetch_all(&mut **tx)
-    .await?)
+    super::control::revive(tx, &free, Some(state)).await
 }
 
 /// Takes the unique keys of jobs that are about to live again, in the keys' order. Answers those that have what they need.

@@ -91,9 +91,27 @@ async fn ending_of(tx: &mut TenantTx, id: JobId) -> Result<Option<Option<String>
 /// another job has its unique key now.
 pub async fn retry_now(tx: &mut TenantTx, id: JobId) -> Result<Ticket> {
     hold_key_again(tx, id).await?;
-    let again: Option<Ticket> = sqlx::query_as(
+    let again = revive(tx, &[id], None).await?.pop();
+    match again {
+        Some(ticket) => Ok(ticket),
+        None => {
+            let job = super::get(tx, id).await?;
+            let state: State = job.state();
+            let detail = format!("job {id} is {}; only a failed or cancelled job can be retried", state.as_str());
+            Err(Error::conflict("job_not_retryable", detail))
+        }
+    }
+}
+
+/// Gives jobs that ended as `state`, or as anything but succeeded, a live row again, whose keys are held by now. The
+/// bounds on the ids let PostgreSQL open only the partitions that they are in. Answers those that live again.
+pub(super) async fn revive(tx: &mut TenantTx, ids: &[JobId], state: Option<State>) -> Result<Vec<Ticket>> {
+    Ok(sqlx::query_as(
         r#"with over as (
-               delete from job_outcomes where tenant_id = $1 and id = $2 and state <> 'succeeded' returning *
+               delete from job_outcomes o using unnest($2::uuid[]) u(id)
+                where o.tenant_id = $1 and o.id = u.id and o.id between $4 and $5
+                  and o.state <> 'succeeded' and ($3::text is null or o.state = $3::job_end)
+               returning o.*
            ), kept as (
                insert into job_attempts (tenant_id, id, attempt, ended, worker_id, started_at, finished_at, error, detail)
                select tenant_id, id, attempt, state::text, worker_id, started_at, finished_at, error, detail
@@ -105,22 +123,16 @@ pub async fn retry_now(tx: &mut TenantTx, id: JobId) -> Result<Ticket> {
            insert into job_live (tenant_id, id, queue, priority, run_at, later, attempt, max_attempts)
            select j.tenant_id, j.id, j.queue, j.priority, ledger_now(), false, o.attempt,
                   least(o.attempt::int + j.max_attempts, 32000)
-             from over o join jobs j on j.tenant_id = o.tenant_id and j.id = o.id and j.id = $2
+             from over o join jobs j on j.tenant_id = o.tenant_id and j.id = o.id and j.id between $4 and $5
            returning tenant_id, id, queue, priority"#,
     )
     .bind(tx.tenant())
-    .bind(id)
-    .fetch_optional(&mut **tx)
-    .await?;
-    match again {
-        Some(ticket) => Ok(ticket),
-        None => {
-            let job = super::get(tx, id).await?;
-            let state: State = job.state();
-            let detail = format!("job {id} is {}; only a failed or cancelled job can be retried", state.as_str());
-            Err(Error::conflict("job_not_retryable", detail))
-        }
-    }
+    .bind(ids)
+    .bind(state.map(State::as_str))
+    .bind(ids.iter().min())
+    .bind(ids.iter().max())
+    .fetch_all(&mut **tx)
+    .await?)
 }
 
 /// Takes the unique key of a job that is about to live again.
