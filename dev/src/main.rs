@@ -16,14 +16,18 @@ cargo dev up [--once] [--release]
     --release   build and run with optimisations
 
 cargo dev test [ARGUMENTS]
-    Runs the tests against fresh servers. ARGUMENTS go to `cargo nextest run`, or to `cargo test` where nextest is
-    not installed.
+    Runs the tests against fresh servers. ARGUMENTS go to `cargo nextest run`; where cargo-nextest is missing it is built
+    first, into the target folder.
 
-cargo dev bench [NAME]... [--json] [--seconds N]
-    Measures release builds on fresh servers: the figures, their targets, and what the machine can do by itself. NAME is
-    one of submit, drain, both, latency, events, memory, redis; all of them unless named.
+cargo dev bench [NAME]... [--json] [--seconds N] [--rows N] [--minutes N] [--out FOLDER]
+    Measures release builds on fresh servers: the figures, their targets, and what the machine can do by itself
+    (docs/performance.md). NAME is one of submit, drain, both, latency, events, fair, memory, redis, transport, peers,
+    growth, soak; all of them but soak unless named. peers needs Node.js and npm.
     --json        one line of JSON a figure on standard output, and nothing else there
     --seconds N   how long each load lasts, 10 unless told
+    --rows N      finished jobs beside which growth measures last, 1,000,000 unless told
+    --minutes N   how long soak lasts, 5 unless told
+    --out FOLDER  where soak leaves its table and its plot
     MILLWORK_BENCH_BIN_DIR (folder) names binaries to measure instead of building them.
 
 cargo dev chaos [--minutes N] [--seed N] [--only FAULT,...] [--sabotage no-repair|ack-before-commit] [--control]
