@@ -19,6 +19,8 @@ use measures::Measure;
 use report::Report;
 use site::Ground;
 
+pub(crate) use crate::services::redis_client as redis;
+
 mod ceilings;
 mod chart;
 mod connection;
@@ -31,7 +33,6 @@ mod measures;
 mod memory;
 mod peers;
 pub(crate) mod psql;
-pub(crate) mod redis;
 mod report;
 mod sink;
 mod site;
