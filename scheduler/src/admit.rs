@@ -4,6 +4,7 @@
 //! Offering a ticket twice is harmless, so the whole can be repeated at any time, and that is the repair.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const DUE_POLL: Duration = Duration::from_millis(500);
 /// How often everything is compared with the ledger: the longest time for which a lost ticket stays lost.
 const RESCAN: Duration = Duration::from_secs(10);
+/// And after Redis failed: what others offered meanwhile, and until their own connections were back, is lost.
+const AFTERMATH: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 const LANES_PER_PAGE: i64 = 1_000;
 
@@ -42,16 +45,30 @@ pub struct Admission {
     /// How far lanes that hold more than a window have been read.
     cursors: Mutex<HashMap<Lane, DueJob>>,
     rescan_now: Notify,
+    /// Redis failed since the last comparison.
+    troubled: AtomicBool,
 }
 
 impl Admission {
     pub fn new(system: SystemDb, dispatcher: Dispatcher) -> Self {
-        Self { system, dispatcher, cursors: Mutex::default(), rescan_now: Notify::new() }
+        Self {
+            system,
+            dispatcher,
+            cursors: Mutex::default(),
+            rescan_now: Notify::new(),
+            troubled: AtomicBool::new(false),
+        }
     }
 
     /// Asks for a comparison with the ledger now.
     pub fn rescan_soon(&self) {
         self.rescan_now.notify_one();
+    }
+
+    /// The same after a failure of Redis.
+    fn rescan_after_failure(&self) {
+        self.troubled.store(true, Ordering::Relaxed);
+        self.rescan_soon();
     }
 
     /// Tops up the lanes of `queue` that run low, for ever.
@@ -66,6 +83,7 @@ impl Admission {
             };
             if let Err(error) = answered.await {
                 tracing::warn!(queue = %queue, %error, "cannot admit waiting jobs; trying again");
+                self.rescan_after_failure();
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -152,7 +170,7 @@ impl Admission {
             // Those of other queues were taken, and the next must not wait: what is missing, a comparison puts back.
             Err(error) => {
                 tracing::warn!(%error, jobs = tickets.len(), "cannot offer all jobs that became due; comparing until Redis has them");
-                self.rescan_soon();
+                self.rescan_after_failure();
                 tokio::time::sleep(DUE_POLL).await;
             }
         }
@@ -169,7 +187,9 @@ impl Admission {
             }
             match self.compare(&queues).await {
                 Ok(failed) if failed.is_empty() => {
-                    if queues.len() == Queue::ALL.len() {
+                    if self.troubled.swap(false, Ordering::Relaxed) {
+                        next = Instant::now() + AFTERMATH;
+                    } else if queues.len() == Queue::ALL.len() {
                         next = Instant::now() + RESCAN;
                     }
                     tokio::select! {
@@ -179,6 +199,7 @@ impl Admission {
                     continue;
                 }
                 Ok(failed) => {
+                    self.troubled.store(true, Ordering::Relaxed);
                     let errors: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
                     queues = failed.into_iter().map(|(queue, _)| queue).collect();
                     tracing::warn!(?queues, ?errors, "cannot compare Redis with the ledger; trying again");
