@@ -200,9 +200,9 @@ impl Admission {
                 }
                 Ok(failed) => {
                     self.troubled.store(true, Ordering::Relaxed);
-                    let errors: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
+                    let error = failed.first().map(|(_, error)| error.to_string()).unwrap_or_default();
                     queues = failed.into_iter().map(|(queue, _)| queue).collect();
-                    tracing::warn!(?queues, ?errors, "cannot compare Redis with the ledger; trying again");
+                    tracing::warn!(?queues, error, "cannot compare Redis with the ledger; trying again");
                 }
                 Err(error) => tracing::warn!(%error, "cannot compare Redis with the ledger; trying again"),
             }

@@ -26,6 +26,7 @@ mod chart;
 mod connection;
 mod cpu;
 mod figure;
+mod fleet;
 mod history;
 mod ledger;
 mod load;
