@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use millwork_dev::process::Process;
 use millwork_dev::scratch::Scratch;
 use millwork_dev::services::find::PostgresBinaries;
-use millwork_dev::services::{Postgres, Redis};
+use millwork_dev::services::{Postgres, Redis, RedisCluster};
 use millwork_dev::{http, sys};
 
 #[test]
@@ -90,6 +90,27 @@ fn redis_keeps_what_it_wrote_and_evicts_nothing() {
     redis.freeze().unwrap();
     redis.thaw().unwrap();
     assert_eq!(redis_command(&redis, "PING"), "+PONG");
+}
+
+#[test]
+fn a_redis_cluster_serves_what_living_nodes_have_and_is_found_again_by_the_next_run() {
+    let scratch = Scratch::new("redis-cluster").unwrap();
+    let mut cluster = RedisCluster::start(scratch.path()).unwrap();
+    let url = cluster.url();
+    for (node, queue) in ["webhooks", "default", "files"].iter().enumerate() {
+        assert_eq!(redis_command(&cluster.nodes[node], &format!("SET {{{queue}}} {node}")), "+OK");
+    }
+    cluster.nodes[0].kill9().unwrap();
+    cluster.nodes[0].lose_data().unwrap();
+    assert_eq!(redis_command(&cluster.nodes[2], "GET {files}"), "$1 2");
+    cluster.nodes[0].restart().unwrap();
+    cluster.wait_until_whole().unwrap();
+    assert_eq!(redis_command(&cluster.nodes[0], "GET {webhooks}"), "$-1");
+
+    drop(cluster);
+    let cluster = RedisCluster::start(scratch.path()).unwrap();
+    assert_eq!(cluster.url(), url);
+    assert_eq!(redis_command(&cluster.nodes[1], "GET {default}"), "$1 1");
 }
 
 #[test]

@@ -4,15 +4,17 @@
 //! Offering a ticket twice is harmless, so the whole can be repeated at any time, and that is the repair.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use millwork_shared::Result;
+use futures::future::join_all;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket, WINDOW};
 use millwork_shared::jobs::queries::{self, DueJob};
+use millwork_shared::{Error, Result};
 use tokio::sync::Notify;
 
 use crate::metrics::METRICS;
@@ -22,6 +24,8 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const DUE_POLL: Duration = Duration::from_millis(500);
 /// How often everything is compared with the ledger: the longest time for which a lost ticket stays lost.
 const RESCAN: Duration = Duration::from_secs(10);
+/// And after Redis failed: what others offered meanwhile, and until their own connections were back, is lost.
+const AFTERMATH: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 const LANES_PER_PAGE: i64 = 1_000;
 
@@ -41,11 +45,19 @@ pub struct Admission {
     /// How far lanes that hold more than a window have been read.
     cursors: Mutex<HashMap<Lane, DueJob>>,
     rescan_now: Notify,
+    /// Redis failed since the last comparison.
+    troubled: AtomicBool,
 }
 
 impl Admission {
     pub fn new(system: SystemDb, dispatcher: Dispatcher) -> Self {
-        Self { system, dispatcher, cursors: Mutex::default(), rescan_now: Notify::new() }
+        Self {
+            system,
+            dispatcher,
+            cursors: Mutex::default(),
+            rescan_now: Notify::new(),
+            troubled: AtomicBool::new(false),
+        }
     }
 
     /// Asks for a comparison with the ledger now.
@@ -53,11 +65,17 @@ impl Admission {
         self.rescan_now.notify_one();
     }
 
+    /// The same after a failure of Redis.
+    fn rescan_after_failure(&self) {
+        self.troubled.store(true, Ordering::Relaxed);
+        self.rescan_soon();
+    }
+
     /// Tops up the lanes of `queue` that run low, for ever.
-    pub async fn answer_demands(self: Arc<Self>, queue: Queue, mut connection: Redis) {
+    pub async fn answer_demands(self: Arc<Self>, queue: Queue, connection: Redis) {
         loop {
             let answered = async {
-                self.dispatcher.wait_for_demand(&mut connection, queue, LONGEST_WAIT).await?;
+                self.dispatcher.wait_for_demand(&connection, queue, LONGEST_WAIT).await?;
                 for lane in self.dispatcher.demands(queue).await? {
                     self.fill(lane).await?;
                 }
@@ -65,6 +83,7 @@ impl Admission {
             };
             if let Err(error) = answered.await {
                 tracing::warn!(queue = %queue, %error, "cannot admit waiting jobs; trying again");
+                self.rescan_after_failure();
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -146,31 +165,61 @@ impl Admission {
         };
         let (tickets, last) = self.system.within(PATIENCE, look).await?;
         // As intake does: behind a backlog they wait their turn in the ledger.
-        let added = self.dispatcher.offer_now(&tickets).await?;
-        METRICS.due.count(tickets.len(), added);
+        match self.dispatcher.offer_now(&tickets).await {
+            Ok(added) => METRICS.due.count(tickets.len(), added),
+            // Those of other queues were taken, and the next must not wait: what is missing, a comparison puts back.
+            Err(error) => {
+                tracing::warn!(%error, jobs = tickets.len(), "cannot offer all jobs that became due; comparing until Redis has them");
+                self.rescan_after_failure();
+                tokio::time::sleep(DUE_POLL).await;
+            }
+        }
         Ok(last)
     }
 
-    /// Puts back whatever Redis has forgotten, for ever.
+    /// Puts back whatever Redis has forgotten, for ever. A queue for which it fails is compared again soon, alone: on a
+    /// cluster it may be the only one.
     pub async fn rescan(self: Arc<Self>) {
+        let (mut queues, mut next) = (Queue::ALL.to_vec(), Instant::now());
         loop {
-            if let Err(error) = self.rescan_once().await {
-                tracing::warn!(%error, "cannot compare Redis with the ledger; trying again");
-                tokio::time::sleep(PAUSE).await;
-                continue;
+            if next <= Instant::now() {
+                (queues, next) = (Queue::ALL.to_vec(), Instant::now() + RESCAN);
             }
-            tokio::select! {
-                () = tokio::time::sleep(RESCAN) => {}
-                () = self.rescan_now.notified() => {}
+            match self.compare(&queues).await {
+                Ok(failed) if failed.is_empty() => {
+                    if self.troubled.swap(false, Ordering::Relaxed) {
+                        next = Instant::now() + AFTERMATH;
+                    } else if queues.len() == Queue::ALL.len() {
+                        next = Instant::now() + RESCAN;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep_until(next.into()) => {}
+                        () = self.rescan_now.notified() => next = Instant::now(),
+                    }
+                    continue;
+                }
+                Ok(failed) => {
+                    self.troubled.store(true, Ordering::Relaxed);
+                    let error = failed.first().map(|(_, error)| error.to_string()).unwrap_or_default();
+                    queues = failed.into_iter().map(|(queue, _)| queue).collect();
+                    tracing::warn!(?queues, error, "cannot compare Redis with the ledger; trying again");
+                }
+                Err(error) => tracing::warn!(%error, "cannot compare Redis with the ledger; trying again"),
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
     /// Compares every lane with the ledger, from its head.
     ///
     /// # Errors
-    /// Fails when a store does not answer; what was put back until then stays.
+    /// Fails when the ledger does not answer, or Redis for some queue; what was put back stays, that of other queues too.
     pub async fn rescan_once(&self) -> Result<()> {
+        self.compare(&Queue::ALL).await?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Compares the lanes of `queues` with the ledger. Answers the queues for which Redis failed.
+    async fn compare(&self, queues: &[Queue]) -> Result<Vec<(Queue, Error)>> {
         let began = Instant::now();
         let look = async {
             let mut tx = self.system.system().await?;
@@ -178,10 +227,11 @@ impl Admission {
             tx.commit().await.map(|()| pauses)
         };
         let pauses = self.system.within(PATIENCE, look).await?;
-        for queue in Queue::ALL {
+        let syncs = queues.iter().map(|&queue| {
             let paused: Vec<_> = pauses.iter().filter(|(_, q)| *q == queue).map(|(tenant, _)| *tenant).collect();
-            self.dispatcher.sync_pauses(queue, &paused).await?;
-        }
+            async move { self.dispatcher.sync_pauses(queue, &paused).await.err().map(|error| (queue, error)) }
+        });
+        let mut failed: Vec<(Queue, Error)> = join_all(syncs).await.into_iter().flatten().collect();
         let mut after = None;
         loop {
             let look = async {
@@ -192,17 +242,29 @@ impl Admission {
             let lanes = self.system.within(PATIENCE, look).await?;
             for same_queue in lanes.chunk_by(|a, b| a.queue == b.queue) {
                 let Some(queue) = same_queue.first().map(|lane| lane.queue) else { continue };
-                let room = self.dispatcher.room(queue, same_queue).await?;
-                for (&lane, room) in same_queue.iter().zip(room) {
-                    self.admit(lane, Reason::Rescan, room).await?;
+                if queues.contains(&queue)
+                    && failed.iter().all(|(other, _)| *other != queue)
+                    && let Err(error) = self.compare_lanes(queue, same_queue).await
+                {
+                    failed.push((queue, error));
                 }
             }
             after = lanes.last().copied();
             if i64::try_from(lanes.len()).is_ok_and(|n| n < LANES_PER_PAGE) {
-                METRICS.rescanned(began.elapsed());
-                return Ok(());
+                if failed.is_empty() {
+                    METRICS.rescanned(began.elapsed());
+                }
+                return Ok(failed);
             }
         }
+    }
+
+    async fn compare_lanes(&self, queue: Queue, lanes: &[Lane]) -> Result<()> {
+        let room = self.dispatcher.room(queue, lanes).await?;
+        for (&lane, room) in lanes.iter().zip(room) {
+            self.admit(lane, Reason::Rescan, room).await?;
+        }
+        Ok(())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, DueJob>> {

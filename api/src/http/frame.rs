@@ -103,7 +103,7 @@ mod tests {
 
     /// An application whose stores are not there.
     fn app() -> App {
-        let redis = redis::connect_lazy(&::redis::Client::open("redis://127.0.0.1:1/").unwrap()).unwrap();
+        let redis = redis::connect_lazy(&redis::Client::open("redis://127.0.0.1:1/").unwrap()).unwrap();
         let app = App::new(Parts {
             db: Db::connect_lazy("postgres://127.0.0.1:1/none".parse().unwrap(), 1),
             dispatcher: Dispatcher::new(redis.clone()),

@@ -19,11 +19,14 @@ use measures::Measure;
 use report::Report;
 use site::Ground;
 
+pub(crate) use crate::services::redis_client as redis;
+
 mod ceilings;
 mod chart;
 mod connection;
 mod cpu;
 mod figure;
+mod fleet;
 mod history;
 mod ledger;
 mod load;
@@ -31,7 +34,6 @@ mod measures;
 mod memory;
 mod peers;
 pub(crate) mod psql;
-pub(crate) mod redis;
 mod report;
 mod sink;
 mod site;

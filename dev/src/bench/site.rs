@@ -22,7 +22,7 @@ use crate::services::find::PostgresBinaries;
 use crate::services::{Services, ports};
 use crate::{secret, terminal, wait};
 
-const READY_LIMIT: Duration = Duration::from_secs(60);
+pub const READY_LIMIT: Duration = Duration::from_secs(60);
 const MIGRATE_LIMIT: Duration = Duration::from_secs(120);
 /// The database that is measured, and the untouched copy it is made from.
 pub const DATABASE: &str = "millwork";
@@ -103,7 +103,13 @@ impl Ground {
         Ok(seen)
     }
 
-    fn process(&self, database: &str, name: &str, variables: &[(&str, &str)], arguments: &[&str]) -> Result<Process> {
+    pub fn process(
+        &self,
+        database: &str,
+        name: &str,
+        variables: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Result<Process> {
         Process::builder(name, self.bin_dir.join(format!("millwork-{name}")))
             .clean_env()
             .env("DATABASE_URL", self.services.postgres.url_to(database))

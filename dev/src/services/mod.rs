@@ -18,6 +18,7 @@ use anyhow::Result;
 
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use redis_cluster::RedisCluster;
 
 /// Where the servers' binaries are.
 pub mod find;
@@ -28,8 +29,12 @@ pub mod owner;
 /// Free ports that stay free across a restart.
 pub mod ports;
 
+/// A plain connection to Redis.
+pub mod redis_client;
+
 mod postgres;
 mod redis;
+mod redis_cluster;
 mod server;
 
 /// Both servers, kept in `redis` and `postgres` under one folder.

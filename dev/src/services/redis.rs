@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::find::RedisServer;
 use super::ports;
@@ -25,6 +25,8 @@ pub struct Redis {
     home: PathBuf,
     port: u16,
     password: String,
+    /// Where the other nodes of its cluster reach it, if it is one of several.
+    bus: Option<u16>,
     server: Option<Server>,
 }
 
@@ -33,14 +35,23 @@ impl Redis {
     ///
     /// Installs nothing: `cargo dev up` and `cargo dev test` do that before.
     pub fn start(home: &Path) -> Result<Self> {
+        fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
+        Self::start_as(home, secret::kept_password(&home.join("password"))?, None)
+    }
+
+    /// Starts one that is to be a node of a cluster, all of which have the same password.
+    pub(super) fn start_node(home: &Path, password: &str) -> Result<Self> {
+        fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
+        Self::start_as(home, password.to_owned(), Some(ports::noted_or_free(&home.join("bus-port"))?))
+    }
+
+    fn start_as(home: &Path, password: String, bus: Option<u16>) -> Result<Self> {
         let binary = RedisServer::find()?
             .context("no redis-server 7 or newer found; run the tests with `cargo dev test`, which installs it")?;
-        fs::create_dir_all(home).with_context(|| format!("cannot create {}", home.display()))?;
         let home = home.canonicalize()?;
-        let password = secret::kept_password(&home.join("password"))?;
         let port = ports::noted_or_free(&home.join("port"))?;
         server::begin_log(&home.join("redis.log"))?;
-        let mut redis = Self { binary, home, port, password, server: None };
+        let mut redis = Self { binary, home, port, password, bus, server: None };
         redis.restart()?;
         Ok(redis)
     }
@@ -81,6 +92,16 @@ impl Redis {
         Ok(())
     }
 
+    /// Deletes the data of a server that is down. A node stays one of its cluster, with the slots it had.
+    pub fn lose_data(&mut self) -> Result<()> {
+        ensure!(self.server.is_none(), "Redis is running");
+        let files = self.home.join("appendonlydir");
+        if files.exists() {
+            fs::remove_dir_all(&files).with_context(|| format!("cannot delete {}", files.display()))?;
+        }
+        Ok(())
+    }
+
     /// Holds the process still (SIGSTOP): connections stay open and nothing answers.
     pub fn freeze(&mut self) -> Result<()> {
         self.server.as_mut().context("Redis is down")?.send(Signal::Stop)
@@ -94,6 +115,14 @@ impl Redis {
     /// `redis://:password@127.0.0.1:port/`, the same across restarts.
     pub fn url(&self) -> String {
         format!("redis://:{}@127.0.0.1:{}/", self.password, self.port)
+    }
+
+    pub(super) fn password(&self) -> &str {
+        &self.password
+    }
+
+    pub(super) fn bus(&self) -> Option<u16> {
+        self.bus
     }
 
     pub fn port(&self) -> u16 {
@@ -111,9 +140,16 @@ impl Redis {
 
     fn config(&self) -> String {
         let Self { port, password, home, .. } = self;
+        let node = self.bus.map_or(String::new(), |bus| {
+            // Its keys are missed while it is down, and those of the others are served.
+            format!(
+                "cluster-enabled yes\ncluster-config-file nodes.conf\ncluster-port {bus}\ncluster-node-timeout 2000\n\
+                 cluster-require-full-coverage no\n"
+            )
+        });
         format!(
             "bind 127.0.0.1\nport {port}\nrequirepass {password}\ndir \"{}\"\ndaemonize no\n\
-             save \"\"\nappendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n",
+             save \"\"\nappendonly yes\nappendfsync everysec\nmaxmemory-policy noeviction\n{node}",
             home.display()
         )
     }

@@ -16,7 +16,7 @@ use apalis_core::worker::context::WorkerContext;
 use apalis_core::worker::ext::parallelize::ParallelizeExt;
 use futures::FutureExt;
 use millwork_shared::infra::ids::{JobId, TenantId};
-use millwork_shared::infra::redis::{connect_blocking, connect_lazy};
+use millwork_shared::infra::redis::{Client, connect_blocking, connect_lazy};
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::dispatch::{Dispatcher, Share, Ticket};
 use millwork_shared::jobs::{self, Priority};
@@ -35,14 +35,14 @@ const HELD: usize = 4_096;
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub struct Dispatched {
-    client: redis::Client,
+    client: Client,
     dispatcher: Dispatcher,
     tenants: Vec<TenantId>,
 }
 
 impl Dispatched {
     pub fn open(url: &str) -> Result<Self> {
-        let client = redis::Client::open(url)?;
+        let client = Client::open(url).map_err(anyhow::Error::msg)?;
         let dispatcher = Dispatcher::new(connect_lazy(&client).map_err(|error| anyhow!("{error}"))?);
         Ok(Self { client, dispatcher, tenants: (0..TENANTS).map(|_| TenantId(Uuid::new_v4())).collect() })
     }
@@ -82,17 +82,13 @@ impl Queue for Dispatched {
 }
 
 /// Takes what there is, and waits when there is nothing.
-async fn fetch(
-    dispatcher: Dispatcher,
-    client: redis::Client,
-    taken: mpsc::Sender<Ticket>,
-) -> millwork_shared::Result<()> {
-    let mut blocking = connect_blocking(&client, LONGEST_WAIT)?;
+async fn fetch(dispatcher: Dispatcher, client: Client, taken: mpsc::Sender<Ticket>) -> millwork_shared::Result<()> {
+    let blocking = connect_blocking(&client, LONGEST_WAIT)?;
     let share = Share { of: Vec::new(), rest: HELD };
     loop {
         let tickets = dispatcher.take(jobs::Queue::Default, BATCH, &share).await?;
         if tickets.is_empty() {
-            dispatcher.wait(&mut blocking, jobs::Queue::Default, LONGEST_WAIT).await?;
+            dispatcher.wait(&blocking, jobs::Queue::Default, LONGEST_WAIT).await?;
         }
         for ticket in tickets {
             if taken.send(ticket).await.is_err() {

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Yard {
     test: TestDb,
     system: SystemDb,
-    client: ::redis::Client,
+    client: redis::Client,
     prefix: &'static str,
     dispatcher: Dispatcher,
     admission: Arc<Admission>,
@@ -40,7 +40,7 @@ impl Yard {
     async fn open() -> Self {
         let test = TestDb::create().await;
         let (system, prefix) = (test.db.system(), key_prefix());
-        let client = ::redis::Client::open(redis_url()).unwrap();
+        let client = redis::Client::open(&redis_url()).unwrap();
         let dispatcher = Dispatcher::with_prefix(redis::connect_lazy(&client).unwrap(), prefix);
         let admission = Arc::new(Admission::new(system.clone(), dispatcher.clone()));
         Self { test, system, client, prefix, dispatcher, admission }
@@ -100,7 +100,8 @@ impl Yard {
 
     /// Forgets all of this test's keys, as a FLUSHALL does.
     async fn wipe(&self) {
-        let mut redis = self.client.get_multiplexed_async_connection().await.unwrap();
+        let client = ::redis::Client::open(redis_url()).unwrap();
+        let mut redis = client.get_multiplexed_async_connection().await.unwrap();
         let keys: Vec<String> =
             ::redis::cmd("KEYS").arg(format!("{}:*", self.prefix)).query_async(&mut redis).await.unwrap();
         assert!(!keys.is_empty());

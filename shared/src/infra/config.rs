@@ -78,7 +78,7 @@ pub struct StoreArgs {
     /// PostgreSQL 15 or newer: postgres://user:password@host:port/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Redis 7 or newer: redis://… or rediss://…
+    /// Redis 7 or newer: redis://… or rediss://…; a cluster: redis+cluster://host:port,host:port,… or rediss+cluster://…
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
 }
@@ -89,16 +89,14 @@ pub struct Stores {
     pub db: Db,
     pub redis: Redis,
     /// Opens further connections: blocking pops.
-    pub redis_client: ::redis::Client,
+    pub redis_client: redis::Client,
 }
 
 impl StoreArgs {
     /// Checks the addresses and makes the handles; nothing is connected yet. `connections` bounds the pool.
     pub fn open(&self, connections: u32, faults: &mut Faults) -> Option<Stores> {
         let options = self.database_options(faults);
-        let client = faults.required("REDIS_URL", &self.redis_url, |t| {
-            ::redis::Client::open(t).map_err(|e| format!("not a Redis URL: {e}"))
-        });
+        let client = faults.required("REDIS_URL", &self.redis_url, redis::Client::open);
         let (options, redis_client) = (options?, client?);
         let redis = redis::connect_lazy(&redis_client).map_err(|e| faults.push("REDIS_URL", e)).ok()?;
         Some(Stores { db: Db::connect_lazy(options, connections), redis, redis_client })

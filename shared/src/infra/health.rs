@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::db::Db;
 use super::disk::Volume;
+use super::redis::Nodes;
 use crate::Result;
 use crate::jobs::dispatch::Dispatcher;
 
@@ -65,9 +66,19 @@ impl Probes {
         probe("database", Status::Down, async { self.db.ping().await.map(|()| None) }).await
     }
 
-    /// Without it the ledger still works.
+    /// Without it the ledger still works. Of a cluster every node is asked.
     pub async fn redis(&self) -> Check {
-        probe("redis", Status::Degraded, async { self.dispatcher.ping().await.map(|()| None) }).await
+        let mut nodes = None;
+        let look = async {
+            let look = self.dispatcher.look().await;
+            nodes = Some(look.nodes);
+            look.verdict
+        };
+        let mut check = probe("redis", Status::Degraded, look).await;
+        if let Some(Nodes { answering, silent }) = nodes.filter(|nodes| nodes.answering + nodes.silent > 1) {
+            check.figures.insert("nodes".to_owned(), json!({ "answering": answering, "silent": silent }));
+        }
+        check
     }
 
     /// Whether anybody is there to run jobs.

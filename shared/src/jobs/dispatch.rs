@@ -3,17 +3,17 @@
 //! A queue keeps three things there: `ready`, a sorted set of tickets (all of score 0, so that it is ordered by their
 //! bytes: tenant, priority, job); `ring`, the tenants that have tickets, in the order of their turn; and `full`, the
 //! lanes of which the ledger holds more than the window. Everything is a set, so that offering an id twice, or putting
-//! everything back after a FLUSHALL, is harmless. Keys of one queue share a hash tag, for Redis Cluster.
+//! everything back after a FLUSHALL, is harmless. Keys of one queue share a hash tag: on a cluster each queue is on one node,
+//! and no command or script has to do with two queues.
 
 use std::time::Duration;
 
-use redis::Script;
 use uuid::Uuid;
 
 use super::{NewJob, Priority, Queue};
 use crate::Result;
 use crate::infra::ids::{JobId, TenantId};
-use crate::infra::redis::{Redis, unavailable};
+use crate::infra::redis::{Look, Redis, Script};
 
 /// Tickets of one lane that Redis holds at most; the rest waits in the ledger.
 pub const WINDOW: usize = 2_000;
@@ -122,6 +122,8 @@ struct Scripts {
     offer: Script,
     take: Script,
     room: Script,
+    pause: Script,
+    resume: Script,
 }
 
 /// How many tickets each tenant may still get from one call.
@@ -144,6 +146,8 @@ impl Dispatcher {
             offer: Script::new(include_str!("dispatch/offer.lua")),
             take: Script::new(include_str!("dispatch/take.lua")),
             room: Script::new(include_str!("dispatch/room.lua")),
+            pause: Script::new(include_str!("dispatch/pause.lua")),
+            resume: Script::new(include_str!("dispatch/resume.lua")),
         };
         Self { redis, prefix, scripts: std::sync::Arc::new(scripts) }
     }
@@ -177,78 +181,71 @@ impl Dispatcher {
         self.offer_from(Source::Ledger, tickets).await
     }
 
+    /// Each queue by itself and all at once: on a cluster they are on several nodes, and one that does not answer must not
+    /// keep tickets from the others. Fails when any of them did.
     async fn offer_from(&self, source: Source, tickets: &[Ticket]) -> Result<usize> {
+        let offers = Queue::ALL.map(|queue| self.offer_in(queue, source, tickets));
+        futures::future::join_all(offers).await.into_iter().sum()
+    }
+
+    async fn offer_in(&self, queue: Queue, source: Source, tickets: &[Ticket]) -> Result<usize> {
         let mut added = 0;
-        for queue in Queue::ALL {
-            let members: Vec<_> = tickets.iter().filter(|t| t.queue == queue).map(|t| t.to_bytes()).collect();
-            for chunk in members.chunks(CHUNK) {
-                let mut call = self.scripts.offer.prepare_invoke();
-                for key in ["ready", "ring", "wake", "full", "admit", "paused"] {
-                    call.key(self.key(queue, key));
-                }
-                call.arg(WINDOW).arg(i32::from(source == Source::Ledger));
-                for member in chunk {
-                    call.arg(&member[..]);
-                }
-                added += call.invoke_async::<usize>(&mut self.redis.clone()).await.map_err(unavailable)?;
+        let members: Vec<_> = tickets.iter().filter(|t| t.queue == queue).map(|t| t.to_bytes()).collect();
+        for chunk in members.chunks(CHUNK) {
+            let keys = self.keys(queue, ["ready", "ring", "wake", "full", "admit", "admit:wake", "paused"]);
+            let mut call = self.scripts.offer.call(&keys);
+            call.arg(WINDOW).arg(i32::from(source == Source::Ledger));
+            for member in chunk {
+                call.arg(&member[..]);
             }
+            added += call.run::<usize>(&self.redis).await?;
         }
         Ok(added)
     }
 
     /// Takes up to `limit` tickets, by turns of the tenants: of each at most `share.rest`, or what `share.of` says.
     pub async fn take(&self, queue: Queue, limit: usize, share: &Share) -> Result<Vec<Ticket>> {
-        let mut call = self.scripts.take.prepare_invoke();
-        for key in ["ready", "ring", "wake", "full", "admit"] {
-            call.key(self.key(queue, key));
-        }
+        let keys = self.keys(queue, ["ready", "ring", "wake", "full", "admit", "admit:wake"]);
+        let mut call = self.scripts.take.call(&keys);
         call.arg(limit).arg(LOW_WATER).arg(share.rest);
         for (tenant, left) in &share.of {
             call.arg(&tenant.0.as_bytes()[..]).arg(left);
         }
-        let members: Vec<Vec<u8>> = call.invoke_async(&mut self.redis.clone()).await.map_err(unavailable)?;
+        let members: Vec<Vec<u8>> = call.run(&self.redis).await?;
         Ok(members.iter().filter_map(|m| Ticket::from_bytes(queue, m)).collect())
     }
 
     /// Waits until `queue` may have tickets, or `longest`. `connection` is the caller's own: the call blocks it.
-    pub async fn wait(&self, connection: &mut Redis, queue: Queue, longest: Duration) -> Result<()> {
+    pub async fn wait(&self, connection: &Redis, queue: Queue, longest: Duration) -> Result<()> {
         self.block_on(connection, &self.key(queue, "wake"), longest).await
     }
 
     /// Waits until a lane of `queue` asks for more from the ledger, or `longest`.
-    pub async fn wait_for_demand(&self, connection: &mut Redis, queue: Queue, longest: Duration) -> Result<()> {
+    pub async fn wait_for_demand(&self, connection: &Redis, queue: Queue, longest: Duration) -> Result<()> {
         self.block_on(connection, &self.key(queue, "admit:wake"), longest).await
     }
 
-    async fn block_on(&self, connection: &mut Redis, key: &str, longest: Duration) -> Result<()> {
-        let _: Option<(String, String)> = redis::cmd("BLPOP")
-            .arg(key)
-            .arg(longest.as_secs_f64())
-            .query_async(connection)
-            .await
-            .map_err(unavailable)?;
-        Ok(())
+    async fn block_on(&self, connection: &Redis, key: &str, longest: Duration) -> Result<()> {
+        let mut pop = redis::cmd("BLPOP");
+        connection.query::<Option<(String, String)>>(pop.arg(key).arg(longest.as_secs_f64())).await.map(drop)
     }
 
     /// The lanes of `queue` that ask for more, at most 1,000; each is told once.
     pub async fn demands(&self, queue: Queue) -> Result<Vec<Lane>> {
-        let lanes: Vec<Vec<u8>> = redis::cmd("SPOP")
-            .arg(self.key(queue, "admit"))
-            .arg(1_000)
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(unavailable)?;
+        let mut pop = redis::cmd("SPOP");
+        let lanes: Vec<Vec<u8>> = self.redis.query(pop.arg(self.key(queue, "admit")).arg(1_000)).await?;
         Ok(lanes.iter().filter_map(|lane| Lane::from_bytes(queue, lane)).collect())
     }
 
     /// How many more tickets each lane may hold. The lanes must be of one queue.
     pub async fn room(&self, queue: Queue, lanes: &[Lane]) -> Result<Vec<usize>> {
-        let mut call = self.scripts.room.prepare_invoke();
-        call.key(self.key(queue, "ready")).arg(WINDOW);
+        let keys = self.keys(queue, ["ready"]);
+        let mut call = self.scripts.room.call(&keys);
+        call.arg(WINDOW);
         for lane in lanes {
             call.arg(&lane.to_bytes()[..]);
         }
-        let room: Vec<i64> = call.invoke_async(&mut self.redis.clone()).await.map_err(unavailable)?;
+        let room: Vec<i64> = call.run(&self.redis).await?;
         Ok(room.into_iter().map(|n| usize::try_from(n).unwrap_or(0)).collect())
     }
 
@@ -264,45 +261,24 @@ impl Dispatcher {
 
     /// Drops what a tenant has in a queue and takes nothing more: the ledger keeps it.
     pub async fn pause(&self, queue: Queue, tenant: TenantId) -> Result<()> {
-        let tenant = tenant.0.as_bytes();
-        let last = [&tenant[..], &[0xff; 18]].concat();
-        redis::pipe()
-            .atomic()
-            .cmd("SADD")
-            .arg(self.key(queue, "paused"))
-            .arg(&tenant[..])
-            .ignore()
-            .cmd("ZREMRANGEBYLEX")
-            .arg(self.key(queue, "ready"))
-            .arg([b"[", &tenant[..]].concat())
-            .arg([b"[", &last[..]].concat())
-            .ignore()
-            .cmd("ZREM")
-            .arg(self.key(queue, "ring"))
-            .arg(&tenant[..])
-            .ignore()
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(unavailable)
+        let keys = self.keys(queue, ["ready", "ring", "paused"]);
+        self.scripts.pause.call(&keys).arg(&tenant.0.as_bytes()[..]).run(&self.redis).await
     }
 
     /// Takes tickets of a tenant again, and asks the scheduler for them.
     pub async fn resume(&self, queue: Queue, tenant: TenantId) -> Result<()> {
-        let mut pipe = redis::pipe();
-        pipe.atomic().cmd("SREM").arg(self.key(queue, "paused")).arg(&tenant.0.as_bytes()[..]).ignore();
+        let keys = self.keys(queue, ["admit", "admit:wake", "paused"]);
+        let mut call = self.scripts.resume.call(&keys);
+        call.arg(&tenant.0.as_bytes()[..]);
         for priority in (0..=9).filter_map(Priority::new) {
-            let lane = Lane { queue, tenant, priority }.to_bytes();
-            pipe.cmd("SADD").arg(self.key(queue, "admit")).arg(&lane[..]).ignore();
+            call.arg(&Lane { queue, tenant, priority }.to_bytes()[..]);
         }
-        pipe.cmd("LPUSH").arg(self.key(queue, "admit:wake")).arg("").ignore();
-        pipe.query_async(&mut self.redis.clone()).await.map_err(unavailable)
+        call.run(&self.redis).await
     }
 
     /// Makes the paused tenants of `queue` exactly those of the ledger.
     pub async fn sync_pauses(&self, queue: Queue, paused: &[TenantId]) -> Result<()> {
-        let key = self.key(queue, "paused");
-        let known: Vec<Vec<u8>> =
-            redis::cmd("SMEMBERS").arg(&key).query_async(&mut self.redis.clone()).await.map_err(unavailable)?;
+        let known: Vec<Vec<u8>> = self.redis.query(redis::cmd("SMEMBERS").arg(self.key(queue, "paused"))).await?;
         let known: Vec<TenantId> = known.iter().filter_map(|t| Uuid::from_slice(t).ok()).map(TenantId).collect();
         for tenant in known.iter().filter(|t| !paused.contains(t)) {
             self.resume(queue, *tenant).await?;
@@ -313,18 +289,17 @@ impl Dispatcher {
         Ok(())
     }
 
-    /// Round trip to Redis, for health checks.
-    pub async fn ping(&self) -> Result<()> {
-        redis::cmd("PING").query_async(&mut self.redis.clone()).await.map_err(unavailable)
+    /// How Redis is, for health checks.
+    pub async fn look(&self) -> Look {
+        self.redis.look().await
     }
 
     async fn set(&self, command: &str, queue: Queue, key: &str, member: &[u8]) -> Result<()> {
-        redis::cmd(command)
-            .arg(self.key(queue, key))
-            .arg(member)
-            .query_async(&mut self.redis.clone())
-            .await
-            .map_err(unavailable)
+        self.redis.query(redis::cmd(command).arg(self.key(queue, key)).arg(member)).await
+    }
+
+    fn keys<const N: usize>(&self, queue: Queue, parts: [&str; N]) -> [String; N] {
+        parts.map(|part| self.key(queue, part))
     }
 
     fn key(&self, queue: Queue, part: &str) -> String {

@@ -55,7 +55,7 @@ pub fn no_database() -> Db {
 
 /// The test Redis, connected when first used.
 pub fn redis() -> Redis {
-    let client = ::redis::Client::open(redis_url()).expect("MILLWORK_TEST_REDIS_URL is a Redis URL");
+    let client = redis::Client::open(&redis_url()).expect("MILLWORK_TEST_REDIS_URL is a Redis URL");
     redis::connect_lazy(&client).expect("a connection can be prepared")
 }
 

@@ -12,7 +12,7 @@ use millwork_shared::testing;
 const ANY: Share = Share { of: Vec::new(), rest: usize::MAX >> 1 };
 
 fn dispatcher() -> Dispatcher {
-    let client = ::redis::Client::open(testing::redis_url()).unwrap();
+    let client = redis::Client::open(&testing::redis_url()).unwrap();
     Dispatcher::with_prefix(redis::connect_lazy(&client).unwrap(), testing::key_prefix())
 }
 
@@ -104,11 +104,11 @@ async fn a_paused_tenant_is_dropped_and_refused_until_it_is_resumed() {
 #[tokio::test]
 async fn an_idle_worker_is_woken_by_an_offer() {
     let dispatcher = dispatcher();
-    let client = ::redis::Client::open(testing::redis_url()).unwrap();
-    let mut blocking = redis::connect_blocking(&client, Duration::from_secs(20)).unwrap();
+    let client = redis::Client::open(&testing::redis_url()).unwrap();
+    let blocking = redis::connect_blocking(&client, Duration::from_secs(20)).unwrap();
     let waiter = {
         let dispatcher = dispatcher.clone();
-        async move { dispatcher.wait(&mut blocking, Queue::Default, Duration::from_secs(20)).await.unwrap() }
+        async move { dispatcher.wait(&blocking, Queue::Default, Duration::from_secs(20)).await.unwrap() }
     };
     let offer = async { dispatcher.offer_now(&[ticket(TenantId::generate(), 4)]).await.unwrap() };
     let woken = async { tokio::join!(waiter, offer) };

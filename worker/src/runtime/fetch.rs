@@ -44,10 +44,10 @@ impl Fetch {
         let (wake, mut woken) = mpsc::channel::<()>(1);
         let (ask, mut asked) = mpsc::channel::<()>(1);
         let waiter = {
-            let (dispatcher, queue, mut blocking) = (self.dispatcher.clone(), self.queue, blocking);
+            let (dispatcher, queue) = (self.dispatcher.clone(), self.queue);
             millwork_shared::infra::tasks::spawn("wait", async move {
                 while asked.recv().await.is_some() {
-                    if let Err(error) = dispatcher.wait(&mut blocking, queue, LONGEST_WAIT).await {
+                    if let Err(error) = dispatcher.wait(&blocking, queue, LONGEST_WAIT).await {
                         tracing::warn!(queue = %queue, %error, "cannot wait for jobs; trying again");
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }

@@ -78,7 +78,7 @@ pub struct Runtime {
     pub registry: Registry,
     pub system: SystemDb,
     pub dispatcher: Dispatcher,
-    pub redis_client: ::redis::Client,
+    pub redis_client: redis::Client,
 }
 
 /// Waits between tries while a store does not answer.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use millwork_shared::Result;
 use millwork_shared::infra::ids::WebhookId;
-use millwork_shared::infra::redis::{Redis, unavailable};
-use millwork_shared::jobs::retry;
-use redis::Script;
+use millwork_shared::infra::redis::{Redis, Script};
+use millwork_shared::jobs::{Queue, retry};
 
-/// The pace of every endpoint that has a limit, kept in Redis: a small hash each, gone a minute after its last use.
+/// The pace of every endpoint that has a limit, kept in Redis: a small hash each, gone a minute after its last use. On a
+/// cluster they are on the node of the queue of webhooks: where that is gone, no delivery comes to ask.
 #[derive(Clone)]
 pub struct Pace {
     redis: Redis,
@@ -38,9 +38,8 @@ impl Pace {
     }
 
     async fn ask(&self, webhook: WebhookId, per_s: i32, new: bool) -> Result<u64> {
-        let mut call = self.script.key(format!("mw:pace:{{{webhook}}}"));
-        call.arg(per_s.max(1)).arg(i32::from(new));
-        call.invoke_async(&mut self.redis.clone()).await.map_err(unavailable)
+        let key = format!("mw:{{{}}}:pace:{webhook}", Queue::Webhooks);
+        self.script.call(&[key]).arg(per_s.max(1)).arg(i32::from(new)).run(&self.redis).await
     }
 }
 

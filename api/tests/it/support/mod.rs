@@ -36,7 +36,7 @@ pub struct TestApp {
     pub db: TestDb,
     pub app: App,
     pub url: String,
-    redis_client: ::redis::Client,
+    redis_client: redis::Client,
     stop: CancellationToken,
 }
 
@@ -69,7 +69,7 @@ impl TestApp {
     pub async fn over(db: TestDb, options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let client = ::redis::Client::open(options.redis_url).unwrap();
+        let client = redis::Client::open(&options.redis_url).unwrap();
         let redis = redis::connect_lazy(&client).unwrap();
         let prefix: &'static str = format!("test-{}", Uuid::new_v4().simple()).leak();
         let app = App::new(Parts {

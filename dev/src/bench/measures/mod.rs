@@ -18,6 +18,7 @@ mod footprint;
 mod growth;
 mod latency;
 mod peers;
+mod scale;
 mod soak;
 mod submit;
 mod tickets;
@@ -41,7 +42,7 @@ pub enum Needs {
     ManyClientsAndTime,
 }
 
-pub const ALL: [Measure; 12] = [
+pub const ALL: [Measure; 13] = [
     Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", needs: MANY, run: submit::run },
     Measure { name: "drain", what: "100,000 waiting jobs, one worker", needs: Needs::Nothing, run: drain::run },
     Measure { name: "both", what: "64 connections submit while one worker keeps pace", needs: MANY, run: both::run },
@@ -58,6 +59,12 @@ pub const ALL: [Measure; 12] = [
     },
     Measure { name: "peers", what: "the same loads on BullMQ and Fastify", needs: MANY, run: peers::run },
     Measure { name: "growth", what: "with more and more finished jobs", needs: MANY, run: growth::run },
+    Measure {
+        name: "scale",
+        what: "many processes on a Redis Cluster, and the loss of a node",
+        needs: Needs::Nothing,
+        run: scale::run,
+    },
     Measure { name: "soak", what: "half load for long", needs: Needs::ManyClientsAndTime, run: soak::run },
 ];
 

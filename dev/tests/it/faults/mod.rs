@@ -7,5 +7,6 @@ mod metrics;
 mod network;
 mod postgres;
 mod redis;
+mod redis_cluster;
 mod schedulers;
 mod workers;

@@ -1,10 +1,11 @@
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millwork_dev::process::{Process, binary};
 use millwork_dev::scratch::Scratch;
-use millwork_dev::services::{Postgres, Redis};
+use millwork_dev::services::{Postgres, Redis, RedisCluster};
 
 use super::{Client, Member, SOON, Wire, wait_for};
 
@@ -27,7 +28,7 @@ impl Cluster {
     }
 
     pub fn without_scheduler() -> Self {
-        Self::with(Postgres::url, Redis::url)
+        Self::with(Postgres::url, |redis, _| redis.url())
     }
 
     /// Its processes reach PostgreSQL by the first wire and Redis by the second.
@@ -39,13 +40,23 @@ impl Cluster {
         };
         let mut cluster = Self::with(
             |postgres| by(postgres.url(), postgres.port(), &mut to_postgres),
-            |redis| by(redis.url(), redis.port(), &mut to_redis),
+            |redis, _| by(redis.url(), redis.port(), &mut to_redis),
         );
         cluster.scheduler = Some(cluster.spawn_scheduler());
         (cluster, to_postgres.unwrap(), to_redis.unwrap())
     }
 
-    fn with(database_url: impl FnOnce(&Postgres) -> String, redis_url: impl FnOnce(&Redis) -> String) -> Self {
+    /// Its processes use a Redis Cluster, and leave `redis` alone.
+    pub fn over_redis_cluster() -> (Self, RedisCluster) {
+        let mut nodes = None;
+        let mut cluster = Self::with(Postgres::url, |_, scratch| {
+            nodes.insert(RedisCluster::start(&scratch.join("redis-cluster")).unwrap()).url()
+        });
+        cluster.scheduler = Some(cluster.spawn_scheduler());
+        (cluster, nodes.unwrap())
+    }
+
+    fn with(database_url: impl FnOnce(&Postgres) -> String, redis_url: impl FnOnce(&Redis, &Path) -> String) -> Self {
         let scratch = Scratch::new("faults").unwrap();
         let redis = Redis::start(&scratch.path().join("redis")).unwrap();
         let small = [("shared_buffers", "32MB"), ("max_connections", "120")];
@@ -54,7 +65,7 @@ impl Cluster {
         std::fs::create_dir(&mails).unwrap();
         let environment = [
             ("DATABASE_URL", database_url(&postgres)),
-            ("REDIS_URL", redis_url(&redis)),
+            ("REDIS_URL", redis_url(&redis, scratch.path())),
             ("MASTER_KEYS", format!("k1:{}", STANDARD.encode([7; 32]))),
             ("MAIL_URL", format!("file://{}", mails.display())),
             ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()),
@@ -99,8 +110,7 @@ impl Cluster {
 
     /// What the API says of itself: `ok`, `degraded`, `down`.
     pub fn health(&self) -> String {
-        let answer = millwork_dev::http::get(&format!("{}/health", self.api.url)).send().unwrap();
-        answer.json().unwrap()["status"].as_str().unwrap().to_owned()
+        self.api.health()["status"].as_str().unwrap().to_owned()
     }
 }
 

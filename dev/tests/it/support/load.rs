@@ -3,6 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::{Client, SOON, echo, wait_for};
 
 /// Between two submissions of one thread.
@@ -32,10 +34,15 @@ pub struct Answer {
 impl Load {
     /// Submits `echo` jobs with `tag` until told to stop.
     pub fn start(client: &Client, tag: &str) -> Self {
+        Self::of(client, &echo(tag))
+    }
+
+    /// The same with any job.
+    pub fn of(client: &Client, job: &Value) -> Self {
         let mut load =
             Self { stop: Arc::default(), answers: Arc::default(), count: Arc::default(), threads: Vec::new() };
         for _ in 0..THREADS {
-            let (client, job) = (client.clone(), echo(tag));
+            let (client, job) = (client.clone(), job.clone());
             let (stop, answers, count) = (load.stop.clone(), load.answers.clone(), load.count.clone());
             load.threads.push(thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
@@ -77,7 +84,7 @@ impl Drop for Load {
     }
 }
 
-fn submit(client: &Client, job: &serde_json::Value) -> Answer {
+fn submit(client: &Client, job: &Value) -> Answer {
     let began = Instant::now();
     let answer = client.try_submit(job, None);
     let took = began.elapsed();

@@ -42,6 +42,11 @@ impl Member {
         self.lines().any(|line| line["message"] == message)
     }
 
+    /// What its health route shows.
+    pub fn health(&self) -> Value {
+        millwork_dev::http::get(&format!("{}/health", self.url)).send().unwrap().json().unwrap()
+    }
+
     /// What a scrape of it shows.
     pub fn metrics(&self) -> String {
         let answer = millwork_dev::http::get(&format!("{}/metrics", self.url)).send().unwrap();

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::pool::Pool;
 use super::process::Process;
 use super::{GaugeVec, Histogram, IntGauge, IntGaugeVec, QUICK, Registry, lag};
-use crate::Result;
 use crate::infra::db::Db;
 use crate::infra::health::Probes;
+use crate::{Error, Result};
 
 /// How often stores and volumes are looked at, whether anybody scrapes or not: a scrape asks nobody.
 const EVERY: Duration = Duration::from_secs(5);
@@ -25,6 +25,7 @@ pub struct Vitals {
     pool: Pool,
     up: IntGaugeVec,
     latency_s: GaugeVec,
+    redis_nodes: IntGaugeVec,
     free_bytes: GaugeVec,
     size_bytes: GaugeVec,
 }
@@ -54,6 +55,11 @@ impl Vitals {
                 "How long the store's last answer took",
                 &["dependency"],
             ),
+            redis_nodes: registry.int_gauges(
+                "millwork_redis_nodes",
+                "Redis servers (nodes of a cluster that have slots), by whether they answered when they were asked last",
+                &["state"],
+            ),
             free_bytes: registry.gauges(
                 "millwork_disk_free_bytes",
                 "Free space of the volumes that the process writes to",
@@ -69,7 +75,7 @@ impl Vitals {
         tokio::join!(
             lag::measure(&self.lag),
             self.ask_again("database", || probes.db.ping()),
-            self.ask_again("redis", || probes.dispatcher.ping()),
+            self.ask_again("redis", || self.look_at_redis(&probes)),
             self.look_at_volumes(&probes),
         );
     }
@@ -85,6 +91,17 @@ impl Vitals {
                 latency_s.set(began.elapsed().as_secs_f64());
             }
             tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn look_at_redis(&self, probes: &Probes) -> Result<()> {
+        let look = probes.dispatcher.look().await;
+        for (state, nodes) in [("answering", look.nodes.answering), ("silent", look.nodes.silent)] {
+            self.redis_nodes.with_label_values(&[state]).set(count(nodes));
+        }
+        match look.verdict? {
+            None => Ok(()),
+            Some(cause) => Err(Error::Unavailable { dependency: "redis", cause }),
         }
     }
 

@@ -1,8 +1,8 @@
--- KEYS ready ring wake full admit paused   ARGV window, from_ledger (1|0), ticket...
+-- KEYS ready ring wake full admit admit:wake paused   ARGV window, from_ledger (1|0), ticket...
 -- Adds tickets while their lane has room: fewer than `window` tickets of the same tenant with the same or a higher
 -- priority. A lane without room is marked full, and asks the scheduler for the rest once it runs low. Answers how many
 -- were not there yet.
-local ready, ring, wake, full, admit, paused = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local ready, ring, wake, full, admit, admit_wake, paused = unpack(KEYS)
 local window, from_ledger = tonumber(ARGV[1]), ARGV[2] == '1'
 local last = string.rep('\255', 16)
 local room, touched, add, overflow = {}, {}, {}, {}
@@ -34,7 +34,7 @@ end
 
 for lane in pairs(overflow) do
   if redis.call('SADD', full, lane) == 1 and redis.call('SADD', admit, lane) == 1 then
-    redis.call('LPUSH', admit .. ':wake', '')
+    redis.call('LPUSH', admit_wake, '')
   end
 end
 if #add == 0 then return 0 end

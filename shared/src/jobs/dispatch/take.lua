@@ -1,6 +1,6 @@
--- KEYS ready ring wake full admit   ARGV limit, low_water, share, (tenant, its share)...
+-- KEYS ready ring wake full admit admit:wake   ARGV limit, low_water, share, (tenant, its share)...
 -- Takes up to `limit` tickets: the tenants by turns, each its highest priority first, then its oldest.
-local ready, ring, wake, full, admit = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ready, ring, wake, full, admit, admit_wake = unpack(KEYS)
 local limit, low_water, share = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local left, last = {}, string.rep('\255', 18)
 for i = 4, #ARGV, 2 do left[ARGV[i]] = tonumber(ARGV[i + 1]) end
@@ -42,7 +42,7 @@ for lane in pairs(lanes) do
   if redis.call('SISMEMBER', full, lane) == 1
     and redis.call('ZLEXCOUNT', ready, '[' .. lane, '[' .. lane .. last) < low_water
     and redis.call('SADD', admit, lane) == 1 then
-    redis.call('LPUSH', admit .. ':wake', '')
+    redis.call('LPUSH', admit_wake, '')
   end
 end
 -- More is left: the next idle worker need not wait for the next offer.

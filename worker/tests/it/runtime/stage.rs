@@ -85,7 +85,7 @@ struct Shown {
 pub struct Stage {
     pub world: World,
     pub dispatcher: Dispatcher,
-    client: ::redis::Client,
+    client: redis::Client,
     shown: Arc<Shown>,
     pub gate: Arc<Semaphore>,
 }
@@ -115,7 +115,7 @@ impl Drop for Worker {
 impl Stage {
     pub async fn set() -> Self {
         let world = World::create().await;
-        let client = ::redis::Client::open(redis_url()).unwrap();
+        let client = redis::Client::open(&redis_url()).unwrap();
         let dispatcher = Dispatcher::with_prefix(redis::connect_lazy(&client).unwrap(), key_prefix());
         Self { world, dispatcher, client, shown: Arc::default(), gate: Arc::new(Semaphore::new(0)) }
     }

@@ -1,4 +1,4 @@
-//! What the bench asks Redis itself.
+//! What the tool asks Redis itself.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::services::Redis;
+use super::Redis;
 
 /// A plain connection.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Sends a command and answers what came back, as text; nil is empty.
+    /// Sends a command and answers what came back, as text; nil is empty, and an array has a line for each part.
     pub fn ask(&mut self, words: &[&str]) -> Result<String> {
         self.send(encoded(words).as_bytes())?;
         self.answer()
@@ -50,6 +50,10 @@ impl Connection {
                 self.stream.read_exact(&mut bytes)?;
                 bytes.truncate(bytes.len() - 2);
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Some(b'*') => {
+                let answers: Result<Vec<String>> = (0..rest.parse::<usize>()?).map(|_| self.answer()).collect();
+                Ok(answers?.join("\n"))
             }
             Some(b'-') => bail!("Redis answered: {rest}"),
             _ => bail!("Redis answered {line:?}, which is not understood here"),

@@ -1,0 +1,91 @@
+use redis::{Client, ConnectionInfo, IntoConnectionInfo};
+
+/// What REDIS_URL names.
+pub(super) enum Place {
+    Server(Box<Client>),
+    /// Some nodes of a cluster, at least one; they know the others.
+    Cluster(Vec<ConnectionInfo>),
+}
+
+/// Reads `redis://…` (or what else the crate knows) as one server, and `redis+cluster://user:password@host:port,…/` or
+/// `rediss+cluster://…` as nodes of a cluster, which share everything but the address.
+///
+/// # Errors
+/// Says what is wrong; never quotes the password.
+pub(super) fn parse(url: &str) -> Result<Place, String> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("redis+cluster", rest)) => ("redis", rest),
+        Some(("rediss+cluster", rest)) => ("rediss", rest),
+        other => {
+            let nodes = other.map_or("", |(_, rest)| split(rest).1);
+            if nodes.contains(',') {
+                return Err("several nodes are a cluster: write redis+cluster://host:port,host:port,…".to_owned());
+            }
+            return Client::open(url).map(Box::new).map(Place::Server).map_err(|e| format!("not a Redis URL: {e}"));
+        }
+    };
+    let (user, nodes, options) = split(rest);
+    let seed = |node: &str| {
+        if node.is_empty() {
+            return Err("a node of the cluster has no name: write redis+cluster://host:port,host:port,…".to_owned());
+        }
+        let info = format!("{scheme}://{user}{node}{options}")
+            .into_connection_info()
+            .map_err(|e| format!("not a Redis URL at the cluster's node `{node}`: {e}"))?;
+        match info.redis_settings().db() {
+            0 => Ok(info),
+            number => Err(format!("a cluster has no database {number}, only 0")),
+        }
+    };
+    nodes.split(',').map(|node| seed(node.trim())).collect::<Result<_, _>>().map(Place::Cluster)
+}
+
+/// `user:password@`, the nodes, and all from the slash on.
+fn split(rest: &str) -> (&str, &str, &str) {
+    let (authority, options) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (user, nodes) = authority.split_at(authority.rfind('@').map_or(0, |at| at + 1));
+    (user, nodes, options)
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::ConnectionAddr;
+
+    use super::*;
+
+    #[test]
+    fn a_cluster_is_named_by_some_of_its_nodes() {
+        let nodes = |url: &str| match parse(url) {
+            Ok(Place::Cluster(seeds)) => seeds,
+            Ok(Place::Server(_)) => panic!("{url} is a cluster"),
+            Err(error) => panic!("{url}: {error}"),
+        };
+        let seeds = nodes("redis+cluster://app:p%40ss@one:7001, two,[::1]:7003/0?protocol=resp3");
+        let at = |host: &str, port| ConnectionAddr::Tcp(host.to_owned(), port);
+        let addresses: Vec<_> = seeds.iter().map(|seed| seed.addr().clone()).collect();
+        assert_eq!(addresses, [at("one", 7001), at("two", 6379), at("::1", 7003)]);
+        for seed in &seeds {
+            let settings = seed.redis_settings();
+            assert_eq!((settings.username(), settings.password()), (Some("app"), Some("p@ss")));
+            assert_eq!(settings.protocol(), redis::ProtocolVersion::RESP3);
+        }
+        assert!(matches!(nodes("rediss+cluster://one")[0].addr(), ConnectionAddr::TcpTls { .. }));
+        assert!(matches!(parse("redis://:secret@one:7001/1"), Ok(Place::Server(_))));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_password() {
+        let fault = |url: &str| parse(url).err().unwrap_or_else(|| panic!("{url} is accepted"));
+        for (url, says) in [
+            ("http://:secret@one", "not a Redis URL"),
+            ("redis://:secret@one:7001,two:7002/", "write redis+cluster://"),
+            ("redis+cluster://", "has no name"),
+            ("redis+cluster://:secret@one:7001,,two", "has no name"),
+            ("redis+cluster://:secret@one:7001,two:x", "node `two:x`"),
+            ("redis+cluster://:secret@one:7001/3", "no database 3"),
+        ] {
+            let fault = fault(url);
+            assert!(fault.contains(says) && !fault.contains("secret"), "{url}: {fault}");
+        }
+    }
+}
