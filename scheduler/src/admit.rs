@@ -64,7 +64,10 @@ impl Admission {
                 Ok::<_, millwork_shared::Error>(())
             };
             if let Err(error) = answered.await {
-                tracing::warn!(queue = %queue, %error, "cannot admit waiting jobs; trying again");
+                tracing::warn!(
+                    queue = %queue, %error, error.category = %error.category(),
+                    "cannot admit waiting jobs; trying again"
+                );
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -131,7 +134,10 @@ impl Admission {
                 Ok(Some(last)) => after = Some(last),
                 Ok(None) => tokio::time::sleep(DUE_POLL).await,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot offer jobs that became due; trying again");
+                    tracing::warn!(
+                        %error, error.category = %error.category(),
+                        "cannot offer jobs that became due; trying again"
+                    );
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -155,7 +161,10 @@ impl Admission {
     pub async fn rescan(self: Arc<Self>) {
         loop {
             if let Err(error) = self.rescan_once().await {
-                tracing::warn!(%error, "cannot compare Redis with the ledger; trying again");
+                tracing::warn!(
+                    %error, error.category = %error.category(),
+                    "cannot compare Redis with the ledger; trying again"
+                );
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
