@@ -8,11 +8,15 @@ use clap::{Args, Parser, Subcommand};
 use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, PublicUrlArgs, StoreArgs};
-use millwork_shared::infra::telemetry::LogConfig;
+use millwork_shared::infra::telemetry::sentry::SentryArgs;
+use millwork_shared::infra::telemetry::traces::TraceArgs;
+use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::{App, Parts};
 
+/// What this process calls itself.
+const PROCESS: &str = "millwork-api";
 /// Connections to PostgreSQL. Requests hold one for milliseconds.
 const DB_CONNECTIONS: u32 = 20;
 
@@ -50,6 +54,10 @@ pub struct ServeArgs {
     /// Who may register: open, invite, closed [default: open]
     #[arg(long, env = "REGISTRATION")]
     registration: Option<String>,
+    #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
+    sentry: SentryArgs,
     /// Seconds that running requests may take to finish after SIGTERM [default: 25]
     #[arg(long, env = "SHUTDOWN_GRACE_S")]
     shutdown_grace_s: Option<String>,
@@ -99,6 +107,7 @@ pub struct Config {
     pub app: App,
     pub addr: SocketAddr,
     pub grace: Duration,
+    pub telemetry: Telemetry,
 }
 
 impl Cli {
@@ -116,6 +125,8 @@ impl Cli {
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
         let nets = args.egress.read(&mut faults);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
+        let traces = args.traces.read(PROCESS, &mut faults);
+        let sentry = args.sentry.read(&mut faults);
         faults.finish()?;
         let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
             anyhow::bail!("a part of the configuration is missing");
@@ -133,7 +144,13 @@ impl Cli {
             clock: Clock::default(),
             settings,
         });
-        Ok(Config { app, addr, grace: Duration::from_secs(grace.unwrap_or(25).into()) })
+        let grace = Duration::from_secs(grace.unwrap_or(25).into());
+        Ok(Config {
+            app,
+            addr,
+            grace,
+            telemetry: Telemetry { process: PROCESS, log: self.log.clone(), traces, sentry },
+        })
     }
 
     /// The database alone, for `migrate`.
@@ -169,6 +186,10 @@ mod tests {
             "x",
             "--egress-allow-cidrs",
             "x",
+            "--otel-exporter-otlp-endpoint",
+            "x",
+            "--sentry-dsn",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -180,6 +201,8 @@ mod tests {
             "REGISTRATION",
             "SHUTDOWN_GRACE_S",
             "EGRESS_ALLOW_CIDRS",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "SENTRY_DSN",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

@@ -8,13 +8,15 @@ use millwork_shared::infra::config::load_dotenv;
 fn main() -> anyhow::Result<()> {
     load_dotenv();
     let cli = Cli::parse();
-    cli.log.install();
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("another TLS provider was installed first");
     }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         match cli.command {
-            Some(Command::Migrate) => run::migrate(cli.database()?).await,
+            Some(Command::Migrate) => {
+                cli.log.install();
+                run::migrate(cli.database()?).await
+            }
             None => run::serve(cli.config()?).await,
         }
     })

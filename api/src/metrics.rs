@@ -167,6 +167,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// Method and pattern of the route, once it was found.
+    pub fn route(&self) -> Option<(&str, &str)> {
+        self.seen.0.get().map(|route| (route.method.as_str(), route.pattern.as_str()))
+    }
+
     pub fn end(self, status: StatusCode) {
         let route = self.seen.0.get().map_or(&self.metrics.unknown, |route| route);
         route.count(self.metrics, status, self.began.elapsed());

@@ -28,7 +28,14 @@ pub async fn migrate(db: Db) -> anyhow::Result<()> {
 /// # Errors
 /// Fails when the schema is older than this build needs, or the address cannot be listened on.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
-    let Config { app, addr, grace } = config;
+    let telemetry = config.telemetry.clone().install()?;
+    let served = serve_until_stopped(config).await;
+    telemetry.flush().await;
+    served
+}
+
+async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
+    let Config { app, addr, grace, .. } = config;
     let stop = shutdown::on_signal()?;
     let schema = tasks::spawn("schema", wait_for_schema(check_schema(&app).await?, app.clone(), stop.clone()));
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr} (API_ADDR)"))?;
@@ -43,8 +50,8 @@ async fn check_schema(app: &App) -> anyhow::Result<bool> {
             app.set_ready();
             Ok(true)
         }
-        Err(Error::Unavailable { cause, .. }) => {
-            tracing::warn!(cause, "the database does not answer yet");
+        Err(error @ Error::Unavailable { .. }) => {
+            tracing::warn!(%error, error.category = %error.category(), "the database does not answer yet");
             Ok(false)
         }
         Err(error) => Err(error.into()),

@@ -82,7 +82,10 @@ impl Admission {
                 Ok::<_, millwork_shared::Error>(())
             };
             if let Err(error) = answered.await {
-                tracing::warn!(queue = %queue, %error, "cannot admit waiting jobs; trying again");
+                tracing::warn!(
+                    queue = %queue, %error, error.category = %error.category(),
+                    "cannot admit waiting jobs; trying again"
+                );
                 self.rescan_after_failure();
                 tokio::time::sleep(PAUSE).await;
             }
@@ -150,7 +153,10 @@ impl Admission {
                 Ok(Some(last)) => after = Some(last),
                 Ok(None) => tokio::time::sleep(DUE_POLL).await,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot offer jobs that became due; trying again");
+                    tracing::warn!(
+                        %error, error.category = %error.category(),
+                        "cannot offer jobs that became due; trying again"
+                    );
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -200,11 +206,12 @@ impl Admission {
                 }
                 Ok(failed) => {
                     self.troubled.store(true, Ordering::Relaxed);
-                    let error = failed.first().map(|(_, error)| error.to_string()).unwrap_or_default();
-                    queues = failed.into_iter().map(|(queue, _)| queue).collect();
-                    tracing::warn!(?queues, error, "cannot compare Redis with the ledger; trying again");
+                    queues = failed.iter().map(|(queue, _)| *queue).collect();
+                    if let Some((_, error)) = failed.first() {
+                        note_failed_comparison(&queues, error);
+                    }
                 }
-                Err(error) => tracing::warn!(%error, "cannot compare Redis with the ledger; trying again"),
+                Err(error) => note_failed_comparison(&queues, &error),
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -270,4 +277,11 @@ impl Admission {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, DueJob>> {
         self.cursors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+fn note_failed_comparison(queues: &[Queue], error: &Error) {
+    tracing::warn!(
+        ?queues, %error, error.category = %error.category(),
+        "cannot compare Redis with the ledger; trying again"
+    );
 }

@@ -16,7 +16,7 @@ const PACE: Duration = Duration::from_secs(15);
 pub async fn raise(system: SystemDb, dispatcher: Dispatcher) {
     loop {
         if let Err(error) = look(&system, &dispatcher).await {
-            tracing::warn!(%error, "cannot raise alerts; trying again");
+            tracing::warn!(%error, error.category = %error.category(), "cannot raise alerts; trying again");
         }
         tokio::time::sleep(EVERY).await;
     }

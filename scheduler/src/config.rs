@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use clap::Parser;
 use millwork_shared::infra::config::{Faults, StoreArgs, Stores, listen_addr};
-use millwork_shared::infra::telemetry::LogConfig;
+use millwork_shared::infra::telemetry::sentry::SentryArgs;
+use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 
 /// Admits waiting jobs, repairs what was lost, fires schedules. Run several: one leads, the others stand by.
 #[derive(Debug, Parser)]
@@ -14,6 +15,8 @@ struct Cli {
     stores: StoreArgs,
     #[command(flatten)]
     log: LogConfig,
+    #[command(flatten)]
+    sentry: SentryArgs,
     /// Where /health and /metrics are served [default: 127.0.0.1:8082]
     #[arg(long, env = "SCHEDULER_ADDR")]
     scheduler_addr: Option<String>,
@@ -22,7 +25,7 @@ struct Cli {
 /// What the scheduler needs to run.
 pub struct Config {
     pub stores: Stores,
-    pub log: LogConfig,
+    pub telemetry: Telemetry,
     pub addr: SocketAddr,
 }
 
@@ -36,10 +39,13 @@ impl Config {
         let mut faults = Faults::default();
         let stores = cli.stores.open(6, &mut faults);
         let addr = listen_addr("SCHEDULER_ADDR", &cli.scheduler_addr, "127.0.0.1:8082", &mut faults);
+        let sentry = cli.sentry.read(&mut faults);
         let (Some(stores), Some(addr)) = (stores, addr) else {
             faults.finish()?;
             anyhow::bail!("the configuration is not usable");
         };
-        Ok(Self { stores, log: cli.log, addr })
+        faults.finish()?;
+        let telemetry = Telemetry { process: "millwork-scheduler", log: cli.log, traces: None, sentry };
+        Ok(Self { stores, telemetry, addr })
     }
 }

@@ -26,7 +26,12 @@ pub async fn count_queues(system: SystemDb) {
         let took = began.elapsed();
         match counted {
             Ok(()) => METRICS.count_s.set(took.as_secs_f64()),
-            Err(error) => tracing::warn!(%error, "cannot count the jobs of the queues; trying again"),
+            Err(error) => {
+                tracing::warn!(
+                    %error, error.category = %error.category(),
+                    "cannot count the jobs of the queues; trying again"
+                )
+            }
         }
         tokio::time::sleep(pause(took)).await;
     }

@@ -26,7 +26,7 @@ pub async fn fire_due(system: SystemDb, dispatcher: Dispatcher) {
         match look(&system, &dispatcher).await {
             Ok(_) => tokio::time::sleep(EVERY).await,
             Err(error) => {
-                tracing::warn!(%error, "cannot fire schedules; trying again");
+                tracing::warn!(%error, error.category = %error.category(), "cannot fire schedules; trying again");
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -67,7 +67,10 @@ async fn fire_batch(system: &SystemDb, dispatcher: &Dispatcher, batch: &[Schedul
         Err(error @ Error::Unavailable { .. }) => Err(error),
         Err(error) => match batch {
             [one] => {
-                tracing::error!(schedule.id = %one, %error, "a schedule cannot be fired; trying again");
+                tracing::error!(
+                    schedule.id = %one, %error, error.category = %error.category(),
+                    "a schedule cannot be fired; trying again"
+                );
                 Ok(0)
             }
             many => {

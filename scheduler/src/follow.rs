@@ -28,7 +28,10 @@ pub async fn tell(system: SystemDb, dispatcher: Dispatcher, ended: Arc<Notify>) 
         let looked = looked.await;
         looks = looks.wrapping_add(1);
         if let Err(error) = looked {
-            tracing::warn!(%error, "cannot tell the ends of jobs to those who wait for them; trying again");
+            tracing::warn!(
+                %error, error.category = %error.category(),
+                "cannot tell the ends of jobs to those who wait for them; trying again"
+            );
         }
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}

@@ -29,14 +29,14 @@ where
                 tokio::select! {
                     () = duties(term.clone()) => {}
                     error = hold(lock, &term) => match error {
-                        Some(error) => tracing::warn!(%error, "no longer leading"),
+                        Some(error) => tracing::warn!(%error, error.category = %error.category(), "no longer leading"),
                         None => tracing::info!("leaving the lead"),
                     }
                 }
                 term.cancel();
             }
             Ok(None) => tracing::debug!("standing by"),
-            Err(error) => tracing::warn!(%error, "cannot try to lead"),
+            Err(error) => tracing::warn!(%error, error.category = %error.category(), "cannot try to lead"),
         }
         tokio::select! {
             () = tokio::time::sleep(CHECK) => {}

@@ -41,7 +41,13 @@ pub mod schedule;
 /// # Errors
 /// Fails on a schema older than this build, and when its address cannot be bound.
 pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Result<()> {
-    config.log.install();
+    let telemetry = config.telemetry.clone().install()?;
+    let ran = stand_by(config, stop).await;
+    telemetry.flush().await;
+    ran
+}
+
+async fn stand_by(config: config::Config, stop: CancellationToken) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stores = config.stores;
     let dispatcher = Dispatcher::new(stores.redis.clone());
@@ -72,7 +78,9 @@ async fn duties(stores: millwork_shared::infra::config::Stores, dispatcher: Disp
     for queue in Queue::ALL {
         match redis::connect_blocking(&stores.redis_client, admit::LONGEST_WAIT) {
             Ok(connection) => tasks::join(&mut duties, admission.clone().answer_demands(queue, connection)),
-            Err(error) => tracing::error!(%error, "cannot prepare a connection to Redis"),
+            Err(error) => {
+                tracing::error!(%error, error.category = %error.category(), "cannot prepare a connection to Redis")
+            }
         }
     }
     tasks::join(&mut duties, admission.clone().admit_due());

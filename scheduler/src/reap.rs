@@ -39,7 +39,9 @@ pub async fn reap_lost(system: SystemDb, dispatcher: Dispatcher, admission: Arc<
                     put_back(report, &dispatcher, &admission).await;
                 }
             }
-            Err(error) => tracing::warn!(%error, "cannot look for lost workers; trying again"),
+            Err(error) => {
+                tracing::warn!(%error, error.category = %error.category(), "cannot look for lost workers; trying again")
+            }
         }
     }
 }
@@ -73,7 +75,7 @@ async fn put_back((workers, report): (usize, ReapReport), dispatcher: &Dispatche
         tracing::warn!(workers, requeued = requeued.len(), quarantined, cancelled, "took jobs back from lost workers");
     }
     if let Err(error) = dispatcher.offer_now(requeued).await {
-        tracing::warn!(%error, "cannot offer them yet");
+        tracing::warn!(%error, error.category = %error.category(), "cannot offer them yet");
     }
     admission.rescan_soon(); // for tickets that a lost worker had taken and not yet claimed
 }

@@ -42,7 +42,10 @@ impl Ticker {
                 async move {
                     let enqueued = enqueue(&system, &dispatcher, &job, tick.get_timestamp());
                     if let Err(error) = system.within(PATIENCE, enqueued).await {
-                        tracing::warn!(job.kind = J::KIND, %error, "cannot enqueue at this tick; the next one will");
+                        tracing::warn!(
+                            job.kind = J::KIND, %error, error.category = %error.category(),
+                            "cannot enqueue at this tick; the next one will"
+                        );
                     }
                 }
             };

@@ -1,5 +1,7 @@
 //! The one domain error.
 
+use std::fmt;
+
 use crate::infra::db;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,7 +26,42 @@ pub enum Error {
     Internal(#[from] anyhow::Error),
 }
 
+/// Where the cause of a failure lies: `error.category` in log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Category {
+    /// Whoever asked must change what they ask.
+    Client,
+    /// A fault of ours.
+    Server,
+    /// Something that we need does not do its part: a store, a mail server, a third party.
+    Dependency,
+}
+
+impl Category {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Dependency => "dependency",
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Error {
+    pub const fn category(&self) -> Category {
+        match self {
+            Self::NotFound(_) | Self::Conflict { .. } | Self::Invalid { .. } => Category::Client,
+            Self::Unavailable { .. } => Category::Dependency,
+            Self::Internal(_) => Category::Server,
+        }
+    }
+
     pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
         Self::Conflict { code, detail: detail.into() }
     }
@@ -61,5 +98,34 @@ impl<T> OnConstraint<T> for Result<T, sqlx::Error> {
             sqlx::Error::Database(db) if db.constraint() == Some(name) => error(),
             _ => e.into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::JobError;
+
+    #[test]
+    fn a_failure_lies_with_who_asked_with_what_we_need_or_with_us() {
+        for (error, category) in [
+            (Error::NotFound("job"), "client"),
+            (Error::conflict("x", "y"), "client"),
+            (Error::invalid("x", "y"), "client"),
+            (sqlx::Error::PoolTimedOut.into(), "dependency"),
+            (sqlx::Error::RowNotFound.into(), "server"),
+            (anyhow::anyhow!("x").into(), "server"),
+        ] {
+            assert_eq!(error.category().to_string(), category, "{error:?}");
+        }
+        for (codes, category) in [
+            (&["internal", "panic", "kind_unknown", JobError::WORKER_LOST][..], Category::Server),
+            (&["unavailable", "http_status", "timeout", "smtp_550", "mail_unreachable"], Category::Dependency),
+            (&["payload_invalid", "refused_address", "mail_address", "webhook_deleted", "not_found"], Category::Client),
+        ] {
+            for code in codes {
+                assert_eq!(JobError::new(code, "x").category(), category, "{code}");
+            }
+        }
     }
 }

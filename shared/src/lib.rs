@@ -37,4 +37,4 @@ pub mod testing;
 /// Endpoints that want events, and the deliveries to them.
 pub mod webhooks;
 
-pub use error::{Error, Result};
+pub use error::{Category, Error, Result};

@@ -11,12 +11,17 @@ use millwork_shared::infra::config::{
     Faults, KeyRingArgs, PublicUrl, PublicUrlArgs, StoreArgs, Stores, listen_addr, parse,
 };
 use millwork_shared::infra::crypto::KeyRing;
-use millwork_shared::infra::telemetry::LogConfig;
+use millwork_shared::infra::telemetry::sentry::SentryArgs;
+use millwork_shared::infra::telemetry::traces::TraceArgs;
+use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::Queue;
 
 use crate::email::{MailArgs, Mailer};
 use crate::runtime::Settings;
 use crate::webhooks::{self, WebhookArgs};
+
+/// What this process calls itself.
+const PROCESS: &str = "millwork-worker";
 
 /// Does the jobs of Millwork.
 #[derive(Debug, Parser)]
@@ -28,6 +33,10 @@ struct Cli {
     keys: KeyRingArgs,
     #[command(flatten)]
     log: LogConfig,
+    #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
+    sentry: SentryArgs,
     #[command(flatten)]
     webhooks: WebhookArgs,
     #[command(flatten)]
@@ -60,7 +69,7 @@ struct Cli {
 pub struct Config {
     pub stores: Stores,
     pub keys: Arc<KeyRing>,
-    pub log: LogConfig,
+    pub telemetry: Telemetry,
     pub addr: SocketAddr,
     pub settings: Settings,
     pub webhooks: webhooks::Settings,
@@ -94,6 +103,8 @@ impl Config {
         let nets = cli.egress.read(&mut faults);
         let mailer = cli.mail.read(&mut faults);
         let public_url = cli.public_url.read(&cli.api_addr, &mut faults);
+        let traces = cli.traces.read(PROCESS, &mut faults);
+        let sentry = cli.sentry.read(&mut faults);
         let (Some(stores), Some(keys), Some(addr), Some(webhooks), Some(mailer), Some(public_url)) =
             (stores, keys, addr, webhooks, mailer, public_url)
         else {
@@ -103,7 +114,8 @@ impl Config {
         faults.finish()?;
         let settings = Settings { queues, grace: Duration::from_secs(grace_s), ..Settings::default() };
         let retention = Duration::from_secs(days * 86_400);
-        Ok(Self { stores, keys, log: cli.log, addr, settings, webhooks, nets, retention, mailer, public_url })
+        let telemetry = Telemetry { process: PROCESS, log: cli.log, traces, sentry };
+        Ok(Self { stores, keys, telemetry, addr, settings, webhooks, nets, retention, mailer, public_url })
     }
 }
 

@@ -43,7 +43,13 @@ pub mod webhooks;
 /// # Errors
 /// Fails on a schema older than this build, and when its address cannot be bound.
 pub async fn run(config: config::Config, stop: CancellationToken) -> anyhow::Result<()> {
-    config.log.install();
+    let telemetry = config.telemetry.clone().install()?;
+    let worked = work(config, stop).await;
+    telemetry.flush().await;
+    worked
+}
+
+async fn work(config: config::Config, stop: CancellationToken) -> anyhow::Result<()> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let stores = config.stores;
     let dispatcher = Dispatcher::new(stores.redis.clone());

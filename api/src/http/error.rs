@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use millwork_shared::Error;
 use millwork_shared::tenants::Permission;
+use millwork_shared::{Category, Error};
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem_openapi::registry::{MetaResponses, Registry};
 use serde_json::{Map, Value};
@@ -21,6 +21,8 @@ pub(super) struct Parts {
     pub status: StatusCode,
     pub code: Cow<'static, str>,
     pub detail: Cow<'static, str>,
+    /// For the log.
+    pub category: Category,
     pub faults: Vec<Fault>,
     /// Further members of the document, such as the id of the job that holds a unique key.
     pub members: Map<String, Value>,
@@ -51,6 +53,7 @@ impl ApiError {
             status,
             code: code.into(),
             detail: detail.into(),
+            category: if status.is_server_error() { Category::Server } else { Category::Client },
             faults: Vec::new(),
             members: Map::new(),
             headers: Vec::new(),
@@ -120,6 +123,12 @@ impl ApiError {
         self
     }
 
+    /// Says that not we failed, but something that we need.
+    pub fn by_dependency(mut self) -> Self {
+        self.0.category = Category::Dependency;
+        self
+    }
+
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -131,7 +140,8 @@ impl ApiError {
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        match error {
+        let category = error.category();
+        let mut mapped = match error {
             Error::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not_found", format!("{what} not found")),
             Error::Conflict { code, detail } => Self::conflict(code, detail),
             Error::Invalid { field, reason } => {
@@ -144,7 +154,9 @@ impl From<Error> for ApiError {
                 error
             }
             Error::Internal(cause) => Self::internal(cause),
-        }
+        };
+        mapped.0.category = category;
+        mapped
     }
 }
 

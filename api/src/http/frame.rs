@@ -4,6 +4,8 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
+use millwork_shared::infra::panics;
+use millwork_shared::infra::telemetry::traces;
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
@@ -27,7 +29,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let info = RequestInfo::of(request.headers());
+        let mut info = RequestInfo::of(request.headers());
         let seen = Seen::default();
         let in_flight = METRICS.begin(&seen);
         let span = tracing::info_span!(
@@ -36,6 +38,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
             http.method = request.method().as_str(),
             http.path = request.uri().path(),
         );
+        // Health checks and scrapes are in no trace.
+        let is_traced = traces::are_on() && request.uri().path().starts_with("/api/");
+        let trace = if is_traced { info.trace() } else { None };
         request.set_data(info.clone());
         request.set_data(self.app.clone());
         request.set_data(seen);
@@ -44,6 +49,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
             problem::finish(response, &info)
         };
         let mut response = answer.instrument(span).await;
+        if let Some(span) = trace {
+            note_answer(span, in_flight.route(), response.status());
+        }
         in_flight.end(response.status());
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, info.id_header());
@@ -63,25 +71,34 @@ impl<E: Endpoint<Output = Response>> Frame<E> {
             return failed(ApiError::malformed("malformed", detail));
         }
         if !self.app.is_ready() && request.uri().path().starts_with("/api/") {
-            return failed(ApiError::unavailable("the service is starting: the database does not answer yet", 2));
+            let detail = "the service is starting: the database does not answer yet";
+            return failed(ApiError::unavailable(detail, 2).by_dependency());
         }
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         match tokio::time::timeout(DEADLINE, work).await {
             Ok(Ok(Ok(response))) => response,
             Ok(Ok(Err(error))) => error.into_response(),
-            Ok(Err(panic)) => failed(ApiError::internal(anyhow::anyhow!("a handler panicked: {}", message(&*panic)))),
+            Ok(Err(panic)) => failed(ApiError::internal(panics::caught(&*panic))),
             Err(_) => failed(ApiError::unavailable("the request took longer than 15 s and was given up", 5)),
         }
     }
 }
 
-fn failed(error: ApiError) -> Response {
-    poem::Error::from(error).into_response()
+/// Says in the trace what the request was and what became of it.
+fn note_answer(mut span: traces::Span, route: Option<(&str, &str)>, status: StatusCode) {
+    if let Some((method, pattern)) = route {
+        span.rename(format!("{method} {pattern}"));
+        span.note("http.request.method", method.to_owned());
+        span.note("http.route", pattern.to_owned());
+    }
+    span.note("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail(status.as_str());
+    }
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+fn failed(error: ApiError) -> Response {
+    poem::Error::from(error).into_response()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use millwork_shared::infra::panics::Panicked;
 use poem::Response;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
 use poem::http::{HeaderValue, StatusCode, header};
@@ -85,14 +86,33 @@ fn render(error: &ApiError, info: &RequestInfo) -> Response {
 
 fn log(error: &ApiError, info: &RequestInfo) {
     let parts = &error.0;
+    let category = parts.category.as_str();
     if !parts.status.is_server_error() {
+        tracing::debug!(problem.code = %parts.code, error.category = category, "a request was refused");
+        return;
+    }
+    if let Some(panic) = parts.cause.as_ref().and_then(|cause| cause.downcast_ref::<Panicked>()) {
+        tracing::error!(
+            request.id = info.id(),
+            problem.code = %parts.code,
+            error.category = category,
+            panic = panic.message,
+            panic.location = panic.location,
+            "a request panicked"
+        );
         return;
     }
     let cause = parts.cause.as_ref().map(|c| format!("{c:#}")).unwrap_or_default();
     if parts.status == StatusCode::SERVICE_UNAVAILABLE {
-        tracing::warn!(request.id = info.id(), problem.code = %parts.code, cause, "a request was put off");
+        tracing::warn!(
+            request.id = info.id(), problem.code = %parts.code, error.category = category, cause,
+            "a request was put off"
+        );
     } else {
-        tracing::error!(request.id = info.id(), problem.code = %parts.code, cause, "a request failed");
+        tracing::error!(
+            request.id = info.id(), problem.code = %parts.code, error.category = category, cause,
+            "a request failed"
+        );
     }
 }
 

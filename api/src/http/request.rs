@@ -1,6 +1,7 @@
 //! Who asked, under which name, as part of which trace.
 
 use millwork_shared::infra::ids::RequestId;
+use millwork_shared::infra::telemetry::traces::{self, SpanKind};
 use millwork_shared::jobs::Cause;
 use poem::http::{HeaderMap, HeaderName, HeaderValue};
 use poem::{FromRequest, Request, RequestBody};
@@ -12,6 +13,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 #[derive(Debug, Clone)]
 pub struct RequestInfo {
     id: HeaderValue,
+    /// The span that others follow from: the caller's, or ours where traces are on.
     traceparent: Option<HeaderValue>,
 }
 
@@ -21,6 +23,15 @@ impl RequestInfo {
         let id = headers.get(X_REQUEST_ID).filter(|v| is_request_id(v.as_bytes())).cloned();
         let traceparent = headers.get(TRACEPARENT).filter(|v| is_traceparent(v.as_bytes())).cloned();
         Self { id: id.unwrap_or_else(generate), traceparent }
+    }
+
+    /// Continues the caller's trace, if traces are on; what the request causes follows from the span.
+    pub(super) fn trace(&mut self) -> Option<traces::Span> {
+        let caller = self.traceparent.as_ref().and_then(|caller| caller.to_str().ok());
+        let mut span = traces::begin(SpanKind::Server, "request", caller)?;
+        span.note("request.id", self.id().to_owned());
+        self.traceparent = HeaderValue::try_from(span.traceparent()).ok();
+        Some(span)
     }
 
     pub fn id(&self) -> &str {

@@ -13,7 +13,7 @@ use millwork_shared::infra::sabotage::{self, Sabotage};
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::{NewJob, queries};
-use millwork_shared::{Error, Result};
+use millwork_shared::{Category, Error, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::careful;
@@ -143,7 +143,10 @@ impl Writer {
                 }
             }
             Err(Error::Internal(error)) if jobs.len() > 1 => {
-                tracing::error!(%error, jobs = jobs.len(), "a batch of jobs was refused; storing them one by one");
+                tracing::error!(
+                    %error, error.category = %Category::Server, jobs = jobs.len(),
+                    "a batch of jobs was refused; storing them one by one"
+                );
                 for ((job, key), answer) in jobs.into_iter().zip(keys).zip(answers) {
                     Box::pin(self.store_all(vec![Submission { job, key, answer }])).await;
                 }

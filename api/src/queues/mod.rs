@@ -120,7 +120,7 @@ async fn set_paused(
         false => app.dispatcher.resume(queue, caller.tenant).await,
     };
     if let Err(error) = told {
-        tracing::warn!(%error, "cannot tell Redis; the scheduler will");
+        tracing::warn!(%error, error.category = %error.category(), "cannot tell Redis; the scheduler will");
     }
     Ok(answer)
 }

@@ -17,6 +17,7 @@ mod problems;
 mod process;
 mod queues;
 mod schedules;
+mod sentry;
 mod server;
 mod support;
 mod webhooks;

@@ -42,7 +42,7 @@ pub async fn probe(name: &'static str, worst: Status, work: impl Future<Output =
     let detail = match tokio::time::timeout(DEADLINE, work).await {
         Ok(Ok(detail)) => detail,
         Ok(Err(error)) => {
-            tracing::warn!(%error, dependency = name, "a health probe failed");
+            tracing::warn!(%error, error.category = %error.category(), dependency = name, "a health probe failed");
             Some("does not answer".to_owned())
         }
         Err(_) => Some(format!("does not answer within {} ms", DEADLINE.as_millis())),

@@ -16,6 +16,8 @@ pub mod health;
 pub mod ids;
 /// Figures for Prometheus.
 pub mod metrics;
+/// What a caught panic says, and where it was.
+pub mod panics;
 /// Redis by one multiplexed connection that reconnects by itself.
 pub mod redis;
 /// Faults built in on purpose, in debug builds alone.
@@ -24,5 +26,5 @@ pub mod sabotage;
 pub mod shutdown;
 /// Tasks that keep their span and whose panics are seen.
 pub mod tasks;
-/// Logs.
+/// Logs, traces, reports of faults.
 pub mod telemetry;

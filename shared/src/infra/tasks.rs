@@ -1,9 +1,14 @@
 //! Background tasks.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 
+use futures::FutureExt;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::Instrument;
+
+use super::panics::{self, Panicked};
+use crate::Category;
 
 /// Spawns `future` in the caller's span and logs its panic, which would otherwise vanish with the handle.
 #[expect(clippy::disallowed_methods, reason = "the place the ban points at")]
@@ -12,22 +17,21 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    let inner = tokio::spawn(future.in_current_span());
-    let guard = AbortOnDrop(inner.abort_handle());
-    tokio::spawn(
-        async move {
-            let _guard = guard;
-            match inner.await {
-                Ok(output) => Some(output),
-                Err(error) if error.is_panic() => {
-                    tracing::error!(task.name = name, %error, "a background task panicked");
-                    None
-                }
-                Err(_) => None,
-            }
-        }
-        .in_current_span(),
-    )
+    let watched = async move {
+        let result = AssertUnwindSafe(future).catch_unwind().await;
+        result.map_err(|panic| panics::caught(&*panic)).inspect_err(|panic| panicked(name, panic)).ok()
+    };
+    tokio::spawn(watched.in_current_span())
+}
+
+fn panicked(name: &str, panic: &Panicked) {
+    tracing::error!(
+        task.name = name,
+        panic = panic.message,
+        panic.location = panic.location,
+        error.category = %Category::Server,
+        "a background task panicked"
+    );
 }
 
 /// Spawns `future` into `set`, which aborts it when dropped.
@@ -49,13 +53,4 @@ where
 #[expect(clippy::disallowed_methods, reason = "the place the ban points at")]
 pub fn detach(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future.in_current_span());
-}
-
-/// Aborting the handle that `spawn` returned aborts the task itself.
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

@@ -24,7 +24,10 @@ impl Followers {
         tasks::detach(async move {
             while asked.recv().await.is_some() {
                 while let Err(error) = tell_all(&system, &dispatcher).await {
-                    tracing::warn!(%error, "cannot tell the ends of jobs to those who wait for them; trying again");
+                    tracing::warn!(
+                        %error, error.category = %error.category(),
+                        "cannot tell the ends of jobs to those who wait for them; trying again"
+                    );
                     tokio::time::sleep(PAUSE).await;
                 }
             }

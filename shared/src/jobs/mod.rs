@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::Category;
 use crate::infra::ids::{JobId, ScheduleId, TenantId};
 
 /// Replaying and cancelling many.
@@ -268,6 +269,23 @@ impl JobError {
         }
         message.retain(|c| c != '\0'); // PostgreSQL's text cannot hold it
         Self { code: code.to_owned(), message }
+    }
+}
+
+impl JobError {
+    /// As [`Error::category`](crate::Error::category), from what handlers and the runtime say. A code that is not known is
+    /// of the job: its payload, or the state of what it is about.
+    pub fn category(&self) -> Category {
+        match self.code.as_str() {
+            "internal" | "panic" | "kind_unknown" | "outcome_not_storable" | "result_too_large" | Self::WORKER_LOST => {
+                Category::Server
+            }
+            "unavailable" | "http_status" | "dns" | "connect" | "tls" | "timeout" | "reset" | "protocol"
+            | "circuit_open" => Category::Dependency,
+            "mail_address" | "mail_template" => Category::Client,
+            code if code.starts_with("mail_") || code.starts_with("smtp_") => Category::Dependency,
+            _ => Category::Client,
+        }
     }
 }
 

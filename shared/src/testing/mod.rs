@@ -16,6 +16,8 @@ pub mod mail;
 pub mod metrics;
 /// An HTTP server that answers by a script.
 pub mod receiver;
+/// Reports of faults as Sentry receives them.
+pub mod sentry;
 /// An SMTP server that answers by a script.
 pub mod smtp;
 

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use millwork_shared::egress::{AllowedNets, Target};
+use millwork_shared::infra::telemetry::traces::{self, SpanKind};
 use tokio::time::{Instant, timeout_at};
 
 mod failure;
@@ -47,8 +48,29 @@ pub struct Call {
     pub url: String,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What the call follows from, for the header `traceparent`; where traces are on, that names the call's own span. A
+    /// header that is there already stays.
+    pub traceparent: Option<String>,
     /// Bounds everything: the name's resolution, the connection, the answer and its body.
     pub deadline: Instant,
+}
+
+impl Call {
+    /// Begins its span, if traces are on.
+    fn trace(&mut self) -> Option<traces::Span> {
+        if !traces::are_on() {
+            return None;
+        }
+        let method = self.method.to_string();
+        let mut span = traces::begin(SpanKind::Client, method.clone(), self.traceparent.as_deref())?;
+        span.note("http.request.method", method);
+        if let Ok(url) = url::Url::parse(&self.url) {
+            span.note("server.address", url.host_str().unwrap_or_default().to_owned());
+            span.note("server.port", i64::from(url.port_or_known_default().unwrap_or_default()));
+        }
+        self.traceparent = Some(span.traceparent());
+        Some(span)
+    }
 }
 
 /// What came of a call.
@@ -56,6 +78,21 @@ pub struct Call {
 pub struct Exchange {
     pub latency: Duration,
     pub outcome: Result<Answer, Failure>,
+}
+
+impl Exchange {
+    /// Says in the trace what came of it.
+    fn note(&self, mut span: traces::Span) {
+        match &self.outcome {
+            Ok(answer) => {
+                span.note("http.response.status_code", i64::from(answer.status));
+                if answer.status >= 400 {
+                    span.fail(&answer.status.to_string());
+                }
+            }
+            Err(failure) => span.fail(failure.class.as_str()),
+        }
+    }
 }
 
 /// An answer, whatever its status.
@@ -120,7 +157,19 @@ impl Egress {
     }
 
     /// Calls once. Every failure is a value: what it means is the caller's to say.
-    pub async fn call(&self, call: Call) -> Exchange {
+    pub async fn call(&self, mut call: Call) -> Exchange {
+        let trace = call.trace();
+        if let Some(Ok(name)) = call.traceparent.take().map(HeaderValue::try_from) {
+            call.headers.entry("traceparent").or_insert(name);
+        }
+        let exchange = self.call_once(call).await;
+        if let Some(span) = trace {
+            exchange.note(span);
+        }
+        exchange
+    }
+
+    async fn call_once(&self, call: Call) -> Exchange {
         let (started, deadline) = (Instant::now(), call.deadline);
         let outcome = match timeout_at(deadline, self.exchange(call)).await {
             Ok(outcome) => outcome,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use millwork_shared::Result;
 use millwork_shared::email::{Mailbox, Template};
+use millwork_shared::infra::telemetry::traces::{self, SpanKind};
 use millwork_shared::jobs::{JobError, Outcome};
 use serde_json::value::to_raw_value;
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 use super::compose::{Words, compose};
 use super::folder::Folder;
 use super::reach::{Goal, Reach};
-use super::smtp::{End, Servers};
+use super::smtp::{End, Report, Servers};
 use super::templates::{Locale, Templates};
 use crate::runtime::Run;
 
@@ -78,7 +79,11 @@ impl Mailer {
             }
         };
         let deadline = run.network_deadline().min(Instant::now() + self.deadline);
+        let trace = traces::begin(SpanKind::Client, "mail.send", run.cause.traceparent.as_deref());
         let report = servers.deliver(&mail, deadline).await;
+        if let Some(span) = trace {
+            note(span, &report);
+        }
         run.attempt_detail(&json!({ "message_id": mail.message_id, "tried": report.tried }));
         match report.end {
             End::Taken => done(),
@@ -88,5 +93,19 @@ impl Mailer {
             }
             End::Later { error, .. } => Ok(Outcome::Retry { error, after: None }),
         }
+    }
+}
+
+/// Says in the trace what the servers said.
+fn note(mut span: traces::Span, report: &Report) {
+    if let Some(last) = report.tried.last() {
+        let (host, port) = last.server.rsplit_once(':').unwrap_or((&last.server, ""));
+        span.note("server.address", host.to_owned());
+        span.note("server.port", port.parse::<i64>().unwrap_or_default());
+        span.note("smtp.response.status_code", i64::from(last.code.unwrap_or_default()));
+    }
+    match &report.end {
+        End::Taken => {}
+        End::Refused(error) | End::Later { error, .. } => span.fail(&error.code),
     }
 }

@@ -60,8 +60,8 @@ pub async fn call(job: HttpRequest, run: Arc<Run>, ctx: Arc<Context>) -> Result<
         headers.extend(signed);
     }
     let method = Method::from_bytes(job.method.as_str().as_bytes()).unwrap_or_default();
-    let exchange =
-        ctx.egress.call(Call { method, url: job.url, headers, body, deadline: run.network_deadline() }).await;
+    let (traceparent, deadline) = (run.cause.traceparent.clone(), run.network_deadline());
+    let exchange = ctx.egress.call(Call { method, url: job.url, headers, body, traceparent, deadline }).await;
     run.attempt_detail(&detail(&exchange));
     if let Some(line) = failure(&exchange) {
         run.log(line);
@@ -86,10 +86,8 @@ fn headers(job: &HttpRequest, run: &Run, content_type: Option<&'static str>) -> 
     if let Some(content_type) = content_type {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
-    for (name, value) in [("traceparent", &run.cause.traceparent), ("x-request-id", &run.cause.request_id)] {
-        if let Some(value) = value {
-            headers.insert(name, HeaderValue::try_from(value)?);
-        }
+    if let Some(id) = &run.cause.request_id {
+        headers.insert("x-request-id", HeaderValue::try_from(id)?);
     }
     for (name, value) in &job.headers {
         headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);

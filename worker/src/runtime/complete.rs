@@ -106,12 +106,18 @@ impl Completer {
                     METRICS.completion_s.observe(began.elapsed().as_secs_f64());
                     return;
                 }
-                Err(Error::Unavailable { cause, .. }) => {
-                    tracing::warn!(error = cause, jobs = rows.len(), "cannot store outcomes; trying again");
+                Err(error @ Error::Unavailable { .. }) => {
+                    tracing::warn!(
+                        %error, error.category = %error.category(), jobs = rows.len(),
+                        "cannot store outcomes; trying again"
+                    );
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) if rows.len() > 1 => {
-                    tracing::error!(%error, jobs = rows.len(), "a batch of outcomes was refused; storing them one by one");
+                    tracing::error!(
+                        %error, error.category = %error.category(), jobs = rows.len(),
+                        "a batch of outcomes was refused; storing them one by one"
+                    );
                     for row in rows.split() {
                         Box::pin(self.store_until_done(row)).await;
                     }
@@ -119,7 +125,10 @@ impl Completer {
                 }
                 Err(error) => {
                     let Some(replaced) = rows.without_content(&error) else { return };
-                    tracing::error!(%error, "an outcome cannot be stored; the job fails instead");
+                    tracing::error!(
+                        %error, error.category = %error.category(),
+                        "an outcome cannot be stored; the job fails instead"
+                    );
                     rows = replaced;
                 }
             }
@@ -188,6 +197,14 @@ impl Completion {
             Outcome::Retry { .. } if self.counted_attempt >= self.max_attempts => End::Failed,
             Outcome::Retry { .. } => End::Retried,
             Outcome::Snooze(_) => End::Snoozed,
+        }
+    }
+
+    /// What went wrong in the attempt.
+    pub fn error(&self) -> Option<&JobError> {
+        match &self.outcome {
+            Outcome::Retry { error, .. } | Outcome::Fail(error) => Some(error),
+            Outcome::Done(_) | Outcome::Cancelled | Outcome::Snooze(_) => None,
         }
     }
 

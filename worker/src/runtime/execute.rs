@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use apalis_core::task::Task;
 use futures::FutureExt;
+use millwork_shared::Category;
+use millwork_shared::infra::panics::{self, Panicked};
+use millwork_shared::infra::telemetry::traces::{self, SpanKind};
 use millwork_shared::jobs::queries::Claimed;
 use millwork_shared::jobs::{JobError, Outcome, Queue, RESULT_MAX_BYTES};
 use tokio_util::sync::CancellationToken;
@@ -67,11 +70,32 @@ impl Service<Task<Next>> for JobService {
 }
 
 impl JobService {
-    async fn run(self, claimed: Claimed) -> Option<Completion> {
+    /// Continues the trace of the request that asked for the job, if traces are on; what the job causes follows from the
+    /// span.
+    fn trace(&self, claimed: &mut Claimed) -> Option<traces::Span> {
+        if !traces::are_on() {
+            return None;
+        }
+        let name = format!("job {}", claimed.kind);
+        let mut span = traces::begin(SpanKind::Consumer, name, claimed.cause.traceparent.as_deref())?;
+        span.note("job.id", claimed.id.to_string());
+        span.note("job.kind", claimed.kind.clone());
+        span.note("job.attempt", i64::from(claimed.attempt));
+        span.note("tenant.id", claimed.tenant.to_string());
+        span.note("queue", self.queue.as_str());
+        if let Some(id) = &claimed.cause.request_id {
+            span.note("request.id", id.clone());
+        }
+        claimed.cause.traceparent = Some(span.traceparent());
+        Some(span)
+    }
+
+    async fn run(self, mut claimed: Claimed) -> Option<Completion> {
         match self.in_flight.start(&claimed) {
             Some(cancelled) => {
                 journal::started(&claimed);
-                self.attempt(claimed, cancelled).await
+                let trace = self.trace(&mut claimed);
+                self.attempt(claimed, cancelled, trace).await
             }
             None => {
                 self.slots.free(claimed.tenant);
@@ -80,7 +104,12 @@ impl JobService {
         }
     }
 
-    async fn attempt(&self, claimed: Claimed, cancelled: CancellationToken) -> Option<Completion> {
+    async fn attempt(
+        &self,
+        claimed: Claimed,
+        cancelled: CancellationToken,
+        trace: Option<traces::Span>,
+    ) -> Option<Completion> {
         let figures = self.registry.figures(&claimed.kind, self.queue);
         let running = METRICS.queue(self.queue).run();
         let began = Instant::now();
@@ -96,7 +125,7 @@ impl JobService {
             return None;
         }
         figures.ran(run.waited, took);
-        Some(Completion {
+        let completion = Completion {
             tenant: claimed.tenant,
             queue: self.queue,
             id: claimed.id,
@@ -111,7 +140,9 @@ impl JobService {
             wait_ms: claimed.wait_ms,
             run_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
             figures,
-        })
+        };
+        note(&completion, trace);
+        Some(completion)
     }
 
     async fn handle(&self, claimed: &Claimed, run: &Arc<Run>) -> Outcome {
@@ -121,6 +152,20 @@ impl JobService {
             outcome = AssertUnwindSafe(handler).catch_unwind() => outcome.unwrap_or_else(|panic| panicked(&*panic)),
             () = tokio::time::sleep_until(run.deadline) => timed_out(claimed.timeout_ms),
             () = dropped_after(&run.cancelled) => Outcome::Cancelled,
+        }
+    }
+}
+
+/// Says in log and trace what became of the attempt.
+fn note(completion: &Completion, trace: Option<traces::Span>) {
+    let (end, error) = (completion.end().as_str(), completion.error());
+    if let Some(error) = error {
+        tracing::debug!(error.code = error.code, error.category = %error.category(), job.status = end, "an attempt failed");
+    }
+    if let Some(mut span) = trace {
+        span.note("job.status", end);
+        if let Some(error) = error {
+            span.fail(&error.code);
         }
     }
 }
@@ -148,11 +193,12 @@ fn timed_out(timeout_ms: i32) -> Outcome {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Outcome {
-    let message = panic
-        .downcast_ref::<&str>()
-        .map(|s| (*s).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    tracing::error!(panic = message, "a handler panicked");
+    let Panicked { message, location } = panics::caught(panic);
+    tracing::error!(
+        panic = message,
+        panic.location = location,
+        error.category = %Category::Server,
+        "a handler panicked"
+    );
     Outcome::Retry { error: JobError::new("panic", format!("the handler panicked: {message}")), after: None }
 }

@@ -48,7 +48,10 @@ impl Fetch {
             millwork_shared::infra::tasks::spawn("wait", async move {
                 while asked.recv().await.is_some() {
                     if let Err(error) = dispatcher.wait(&blocking, queue, LONGEST_WAIT).await {
-                        tracing::warn!(queue = %queue, %error, "cannot wait for jobs; trying again");
+                        tracing::warn!(
+                            queue = %queue, %error, error.category = %error.category(),
+                            "cannot wait for jobs; trying again"
+                        );
                         tokio::time::sleep(RETRY_PAUSE).await;
                     }
                     if wake.send(()).await.is_err() {
@@ -79,7 +82,10 @@ impl Fetch {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(queue = %self.queue, %error, "cannot take jobs; trying again");
+                    tracing::warn!(
+                        queue = %self.queue, %error, error.category = %error.category(),
+                        "cannot take jobs; trying again"
+                    );
                     pause(&stop).await;
                 }
             }
@@ -103,7 +109,10 @@ impl Fetch {
                 }
             }
             Err(error) => {
-                tracing::warn!(queue = %self.queue, %error, jobs = tickets.len(), "cannot claim jobs; giving them back");
+                tracing::warn!(
+                    queue = %self.queue, %error, error.category = %error.category(), jobs = tickets.len(),
+                    "cannot claim jobs; giving them back"
+                );
                 if matches!(error, Error::Conflict { code: queries::LEASE_GONE, .. }) {
                     self.lease.doubt();
                 }

@@ -69,6 +69,10 @@ impl Registry {
 /// What a failure below a handler means for its job.
 fn outcome_of(error: millwork_shared::Error) -> Outcome {
     use millwork_shared::Error;
+    if let Error::Internal(cause) = &error {
+        let cause = format!("{cause:#}");
+        tracing::error!(error = cause, error.category = %error.category(), "a handler failed");
+    }
     match error {
         Error::NotFound(_) => Outcome::Fail(JobError::new("not_found", error.to_string())),
         Error::Conflict { code, ref detail } => Outcome::Fail(JobError::new(code, detail)),

@@ -59,7 +59,12 @@ impl Lease {
                     *self.owner.write().unwrap_or_else(std::sync::PoisonError::into_inner) = id;
                     return;
                 }
-                Err(error) => tracing::warn!(%error, "cannot register this worker; trying again"),
+                Err(error) => {
+                    tracing::warn!(
+                        %error, error.category = %error.category(),
+                        "cannot register this worker; trying again"
+                    )
+                }
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -93,7 +98,7 @@ impl Lease {
                     self.take(&CancellationToken::new()).await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot renew the lease; trying again");
+                    tracing::warn!(%error, error.category = %error.category(), "cannot renew the lease; trying again");
                     ticks.reset_after(RETRY_PAUSE);
                 }
             }
@@ -117,7 +122,9 @@ impl Lease {
         };
         match tokio::time::timeout(Duration::from_secs(3), goodbye).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot say goodbye; the lease will run out"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, error.category = %error.category(), "cannot say goodbye; the lease will run out")
+            }
             Err(_) => tracing::warn!("cannot say goodbye within 3 s; the lease will run out"),
         }
     }
@@ -181,7 +188,10 @@ pub async fn hand_back(system: &SystemDb, dispatcher: &Dispatcher, held: Vec<Hel
             true
         }
         Err(error) => {
-            tracing::warn!(%error, jobs = held.len(), "could not hand back; the lease will run out");
+            tracing::warn!(
+                %error, error.category = %error.category(), jobs = held.len(),
+                "could not hand back; the lease will run out"
+            );
             false
         }
     }

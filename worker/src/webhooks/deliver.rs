@@ -61,9 +61,10 @@ pub async fn deliver(job: DeliverWebhook, run: Arc<Run>, ctx: Arc<Context>) -> R
 
     let body = message::body(&event_type, created_at, &payload);
     let id = job.event.to_string();
-    let headers = message::headers(&ctx.keys, job.webhook, &outgoing.sender, &id, ctx.clock.now(), &body, &run.cause)?;
+    let headers = message::headers(&ctx.keys, job.webhook, &outgoing.sender, &id, ctx.clock.now(), &body)?;
     let deadline = run.network_deadline().min(Instant::now() + settings.timeout);
-    let exchange = ctx.egress.call(Call { method: Method::POST, url, headers, body, deadline }).await;
+    let traceparent = run.cause.traceparent.clone();
+    let exchange = ctx.egress.call(Call { method: Method::POST, url, headers, body, traceparent, deadline }).await;
     run.attempt_detail(&detail(&exchange));
     let timed_out = exchange.outcome.as_ref().is_err_and(|failure| failure.class == FailureClass::Timeout);
     circuits.note(job.webhook, timed_out, ctx.clock.now());

@@ -5,7 +5,6 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::WebhookId;
-use millwork_shared::jobs::Cause;
 use millwork_shared::webhooks::queries::Sender;
 use millwork_shared::webhooks::{headers_context, secret_context};
 use millwork_shared::{Error, Result};
@@ -42,7 +41,6 @@ pub(super) fn headers(
     message_id: &str,
     now: DateTime<Utc>,
     body: &[u8],
-    cause: &Cause,
 ) -> Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     if let Some(sealed) = &sender.sealed_headers {
@@ -59,9 +57,6 @@ pub(super) fn headers(
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(crate::egress::USER_AGENT));
-    if let Some(traceparent) = cause.traceparent.as_deref() {
-        insert(&mut headers, "traceparent", traceparent)?;
-    }
     Ok(headers)
 }
 

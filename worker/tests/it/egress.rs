@@ -21,6 +21,7 @@ fn call_within(url: String, deadline: Duration) -> Call {
         url,
         headers: HeaderMap::new(),
         body: Bytes::from_static(b"hello"),
+        traceparent: None,
         deadline: Instant::now() + deadline,
     }
 }

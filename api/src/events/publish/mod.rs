@@ -171,7 +171,8 @@ async fn attempt(writer: &Writer, drafts: &[Checked]) -> Result<Vec<Answer>> {
             Ok(Err(Failure::Failed(error))) => return Err(error),
             Ok(Err(Failure::Raced)) => tracing::debug!(events = drafts.len(), "a batch of events met a rival"),
             Err(_) => {
-                return Err(ApiError::unavailable("the database does not answer; try again in a moment", 2));
+                let detail = "the database does not answer; try again in a moment";
+                return Err(ApiError::unavailable(detail, 2).by_dependency());
             }
         }
     }

@@ -11,7 +11,7 @@ fn mails_wait_while_the_mail_server_is_down_and_each_arrives_once_it_is_up() {
     let client = &cluster.client;
     let port = ports::free().unwrap();
     let url = format!("smtp://127.0.0.1:{port}");
-    let _worker = cluster.spawn_worker_with(&[("MAIL_URL", &*url), ("MAIL_FROM", "millwork@example.com")]);
+    let worker = cluster.spawn_worker_with(&[("MAIL_URL", &*url), ("MAIL_FROM", "millwork@example.com")]);
     let subjects: Vec<String> = (0..10).map(|number| format!("mail {number}")).collect();
     let ids: Vec<String> = subjects
         .iter()
@@ -21,6 +21,9 @@ fn mails_wait_while_the_mail_server_is_down_and_each_arrives_once_it_is_up() {
         })
         .collect();
     wait_for("an attempt at each", SOON, || ids.iter().all(|id| client.endings(id).contains(&"retry".to_owned())));
+    let mut said = worker.lines().filter(|line| line["message"] == "a mail server failed");
+    assert!(said.all(|line| line["error.category"] == "dependency"));
+    assert!(worker.said("a mail server failed"));
     for job in client.jobs("mail") {
         assert!(["retrying", "queued", "running"].iter().any(|state| job["state"] == *state), "{job}");
         assert!(job["last_error"]["code"].is_string(), "{job}");

@@ -68,6 +68,15 @@ impl Client {
         .send()
     }
 
+    /// POST with a body and further headers, answered by 2xx.
+    pub fn post_with(&self, path: &str, body: &Value, headers: &[(&str, &str)]) -> Value {
+        let request = self.request("POST", path).json(body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let answer = request.send().unwrap();
+        assert!((200..300).contains(&answer.status), "{}: {}", answer.status, answer.text());
+        answer.json().unwrap()["data"].take()
+    }
+
     /// Submits one job and answers its id.
     pub fn submit(&self, job: &Value) -> String {
         let answer = self.try_submit(job, None).unwrap().expect(202).unwrap();

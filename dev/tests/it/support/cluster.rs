@@ -28,7 +28,14 @@ impl Cluster {
     }
 
     pub fn without_scheduler() -> Self {
-        Self::with(Postgres::url, |redis, _| redis.url())
+        Self::with(Postgres::url, |redis, _| redis.url(), &[])
+    }
+
+    /// With further variables for all its processes.
+    pub fn start_with(variables: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::with(Postgres::url, |redis, _| redis.url(), variables);
+        cluster.scheduler = Some(cluster.spawn_scheduler());
+        cluster
     }
 
     /// Its processes reach PostgreSQL by the first wire and Redis by the second.
@@ -41,6 +48,7 @@ impl Cluster {
         let mut cluster = Self::with(
             |postgres| by(postgres.url(), postgres.port(), &mut to_postgres),
             |redis, _| by(redis.url(), redis.port(), &mut to_redis),
+            &[],
         );
         cluster.scheduler = Some(cluster.spawn_scheduler());
         (cluster, to_postgres.unwrap(), to_redis.unwrap())
@@ -49,14 +57,20 @@ impl Cluster {
     /// Its processes use a Redis Cluster, and leave `redis` alone.
     pub fn over_redis_cluster() -> (Self, RedisCluster) {
         let mut nodes = None;
-        let mut cluster = Self::with(Postgres::url, |_, scratch| {
-            nodes.insert(RedisCluster::start(&scratch.join("redis-cluster")).unwrap()).url()
-        });
+        let mut cluster = Self::with(
+            Postgres::url,
+            |_, scratch| nodes.insert(RedisCluster::start(&scratch.join("redis-cluster")).unwrap()).url(),
+            &[],
+        );
         cluster.scheduler = Some(cluster.spawn_scheduler());
         (cluster, nodes.unwrap())
     }
 
-    fn with(database_url: impl FnOnce(&Postgres) -> String, redis_url: impl FnOnce(&Redis, &Path) -> String) -> Self {
+    fn with(
+        database_url: impl FnOnce(&Postgres) -> String,
+        redis_url: impl FnOnce(&Redis, &Path) -> String,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let scratch = Scratch::new("faults").unwrap();
         let redis = Redis::start(&scratch.path().join("redis")).unwrap();
         let small = [("shared_buffers", "32MB"), ("max_connections", "120")];
@@ -72,7 +86,8 @@ impl Cluster {
             ("LOG_FORMAT", "json".to_owned()),
             ("RUST_LOG", "info".to_owned()),
         ];
-        let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        let mut environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+        environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         migrate(&environment, &scratch);
         let api = Member::start("api", &environment, scratch.path());
         let client = Client::register(&api.url);

@@ -54,7 +54,7 @@ impl Member {
         answer.text()
     }
 
-    fn lines(&self) -> impl Iterator<Item = Value> {
+    pub fn lines(&self) -> impl Iterator<Item = Value> {
         let lines = self.process.last_lines(usize::MAX);
         let lines: Vec<Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         lines.into_iter()

@@ -2,6 +2,7 @@
 
 mod client;
 mod cluster;
+mod collector;
 mod gate;
 mod load;
 mod mail_server;
@@ -10,6 +11,7 @@ mod redis;
 
 pub use client::{Client, echo, retrying};
 pub use cluster::Cluster;
+pub use collector::{Collector, Span};
 pub use gate::{Ending, Gate};
 pub use load::Load;
 pub use mail_server::MailServer;

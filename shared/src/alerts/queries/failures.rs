@@ -144,7 +144,10 @@ async fn raise(conn: &mut PgConnection, tenant: TenantId, alert: AlertId, failur
 }
 
 pub(super) fn or_log(alert: AlertId, mail: Result<NewJob>) -> Option<NewJob> {
-    mail.inspect_err(|error| tracing::error!(alert.id = %alert, %error, "an alert cannot be mailed")).ok()
+    let log = |error: &crate::Error| {
+        tracing::error!(alert.id = %alert, %error, error.category = %error.category(), "an alert cannot be mailed");
+    };
+    mail.inspect_err(log).ok()
 }
 
 #[derive(sqlx::FromRow)]

@@ -46,7 +46,7 @@ pub async fn wait_for_schema(db: &Db, stop: &CancellationToken) -> Result<()> {
     loop {
         match within(PATIENCE, check_schema(db)).await {
             Err(error @ Error::Unavailable { .. }) => {
-                tracing::warn!(%error, "waiting for PostgreSQL");
+                tracing::warn!(%error, error.category = %error.category(), "waiting for PostgreSQL");
                 tokio::select! {
                     () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     () = stop.cancelled() => return Err(error),

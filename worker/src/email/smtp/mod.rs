@@ -84,7 +84,11 @@ impl Servers {
             let result = server.send(mail, connected_by, deadline).await;
             match &result {
                 Err(Fault { blame: Blame::Server | Blame::Unsure, error, .. }) => {
-                    tracing::warn!(server.address = %server.host, server.port, %error, "a mail server failed");
+                    let category = error.category().as_str();
+                    tracing::warn!(
+                        server.address = %server.host, server.port, %error, error.category = category,
+                        "a mail server failed"
+                    );
                     server.circuit.failed(&pass, Instant::now());
                 }
                 Err(Fault { blame: Blame::Nobody, .. }) => {}

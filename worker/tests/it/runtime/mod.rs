@@ -5,6 +5,8 @@ mod metrics;
 mod outcomes;
 /// What handlers say while they run.
 mod reports;
+/// Faults of handlers, reported.
+mod sentry;
 /// Slots and turns.
 mod slots;
 /// A worker in this process.
