@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use futures::StreamExt;
+use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSubSink, PubSubStream};
 use redis::{Cmd, Pipeline, RedisFuture, RedisResult, Value};
 
 use crate::{Error, Result};
@@ -45,6 +46,28 @@ impl Redis {
             .set_number_of_retries(1);
         let manager = ConnectionManager::new_lazy_with_config(client.clone(), config.clone()).map_err(unavailable)?;
         Ok(Self(Arc::new(Shared { client: client.clone(), config, current: RwLock::new((manager, 0)) })))
+    }
+
+    /// Sends `message` to whoever listens to `channel` now.
+    pub async fn publish(&self, channel: &str, message: &str, limit: Duration) -> Result<()> {
+        let mut connection = self.clone();
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg(message);
+        let sent = tokio::time::timeout(limit, command.query_async::<i64>(&mut connection)).await;
+        sent.map_err(|_| no_answer())?.map_err(unavailable)?;
+        Ok(())
+    }
+
+    /// Listens to `channel`, on a connection of its own.
+    pub async fn subscribe(&self, channel: &str) -> Result<Listener> {
+        let subscribed = async {
+            let mut connection = self.0.client.get_async_pubsub().await?;
+            connection.subscribe(channel).await?;
+            Ok(connection)
+        };
+        let connection = tokio::time::timeout(CONNECT_TIMEOUT + RESPONSE_TIMEOUT, subscribed).await;
+        let (sink, stream) = connection.map_err(|_| no_answer())?.map_err(unavailable)?.split();
+        Ok(Listener { sink, stream })
     }
 
     fn current(&self) -> (ConnectionManager, u64) {
@@ -92,6 +115,31 @@ impl ConnectionLike for Redis {
     fn get_db(&self) -> i64 {
         self.current().0.get_db()
     }
+}
+
+/// Hears what is published to one channel.
+pub struct Listener {
+    sink: PubSubSink,
+    stream: PubSubStream,
+}
+
+impl Listener {
+    /// The next message; None when the connection is lost. Asks whether it is after every `silence`.
+    pub async fn next(&mut self, silence: Duration) -> Option<String> {
+        loop {
+            match tokio::time::timeout(silence, self.stream.next()).await {
+                Ok(message) => return message?.get_payload().ok(),
+                Err(_) => {
+                    let alive = tokio::time::timeout(RESPONSE_TIMEOUT, self.sink.ping::<redis::Value>()).await;
+                    alive.ok()?.ok()?;
+                }
+            }
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::Unavailable { dependency: "redis", cause: "no answer in time".to_owned() }
 }
 
 /// Every failure of Redis is a failure of a dependency: nothing that matters is kept in it.
