@@ -17,6 +17,7 @@ use poem::Request;
 use tokio::task::JoinSet;
 
 use crate::auth::cache::TokenCache;
+use crate::auth::revocation;
 use crate::auth::signing::Signing;
 use crate::config::Settings;
 use crate::events::publish::Publisher;
@@ -38,7 +39,7 @@ pub struct State {
     pub keys: Arc<KeyRing>,
     pub settings: Settings,
     /// Recently checked tokens.
-    pub tokens: TokenCache,
+    pub tokens: Arc<TokenCache>,
     /// Stores jobs, many requests' at once.
     pub intake: Intake,
     /// Tells the ends of jobs to those who wait for them.
@@ -53,6 +54,7 @@ pub struct State {
     /// What health routes and metrics look at.
     pub probes: Probes,
     _looks: JoinSet<()>,
+    _news: JoinSet<()>,
     ready: AtomicBool,
 }
 
@@ -67,16 +69,19 @@ pub struct Parts {
 }
 
 impl App {
-    /// Also starts the writers of jobs and events and the looks at what they depend on, and so must be called within the runtime.
+    /// Also starts the writers of jobs and events, the looks at what they depend on and the ear for revocations, and so must
+    /// be called within the runtime.
     pub fn new(parts: Parts) -> Self {
         let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
         let followers = Followers::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
+        let tokens = Arc::new(TokenCache::new(clock.clone()));
         let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes: vec![Volume::temporary()] };
         Self(Arc::new(State {
             _looks: Metrics::watch(&probes),
+            _news: revocation::listen(&redis, &tokens),
             probes,
             db,
             redis,
@@ -84,7 +89,7 @@ impl App {
             intake,
             followers,
             watch,
-            tokens: TokenCache::new(clock.clone()),
+            tokens,
             signing: Signing::default(),
             publisher,
             schemas: Schemas::default(),

@@ -28,6 +28,8 @@ pub enum Tag {
 fn apis() -> impl OpenApi {
     (
         auth::AuthApi,
+        auth::own::OwnApi,
+        auth::recovery::RecoveryApi,
         api_keys::ApiKeysApi,
         jobs::JobsApi,
         jobs::bulk::BulkApi,

@@ -10,7 +10,7 @@ use millwork_shared::infra::clock::Clock;
 
 use crate::http::Caller;
 
-/// How long another process may go on honouring a token that was revoked here.
+/// How long a process may go on honouring a token that was revoked, if the news of it (see [`super::revocation`]) get lost.
 pub const TTL: Duration = Duration::from_secs(5);
 /// Past this age one request asks anew while the others still use what is known.
 const REFRESH_AFTER: Duration = Duration::from_secs(3);

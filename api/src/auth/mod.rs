@@ -2,10 +2,21 @@
 
 /// Recently checked tokens.
 pub mod cache;
+/// Where a request comes from.
+pub mod client;
 /// The form of an API key.
 pub mod key_text;
+mod mails;
+/// What people do about their own sessions and tenants.
+pub mod own;
+/// Which passwords are refused.
+pub mod password_rules;
 /// Hashes of passwords.
 pub mod passwords;
+/// Proving an address, and choosing another password.
+pub mod recovery;
+/// Tokens that stop at once.
+pub mod revocation;
 /// Opening, refreshing and closing sessions.
 pub mod sessions;
 /// Access tokens.
@@ -15,9 +26,10 @@ mod types;
 pub mod verify;
 
 use millwork_shared::auth::jobs::{SendVerification, SendWelcome};
-use millwork_shared::auth::queries::verification::{Verification, verify_email};
-use millwork_shared::infra::crypto::token_hash;
-use millwork_shared::infra::ids::TenantId;
+use millwork_shared::auth::queries::passwords as stored;
+use millwork_shared::auth::{Client, queries::sessions::hold};
+use millwork_shared::infra::db::IdentityTx;
+use millwork_shared::infra::ids::{TenantId, UserId};
 use millwork_shared::jobs::{NewJob, queries as jobs};
 use millwork_shared::tenants::{Role, queries as tenants};
 use poem::endpoint::make;
@@ -30,7 +42,9 @@ use crate::App;
 use crate::config::Registration;
 use crate::http::{Answer, ApiError, Body, Caller, Created, NoContent, RequestInfo, Result};
 use crate::routes::Tag;
-use types::{Login, Me, RefreshRequest, Register, Session, Tokens, VerifyEmail};
+use client::From;
+use passwords::Check;
+use types::{Login, Me, RefreshRequest, Register, Session, Switch, Tokens};
 
 pub struct AuthApi;
 
@@ -40,12 +54,19 @@ impl AuthApi {
     ///
     /// Makes a person, a tenant of theirs, and a session. A welcome and a link to prove the address go out by mail.
     #[oai(path = "/auth/register", method = "post", operation_id = "auth.register")]
-    async fn register(&self, app: Data<&App>, request: RequestInfo, body: Body<Register>) -> Result<Created<Session>> {
+    async fn register(
+        &self,
+        app: Data<&App>,
+        request: RequestInfo,
+        from: From,
+        body: Body<Register>,
+    ) -> Result<Created<Session>> {
         if app.settings.registration != Registration::Open {
             let detail = "registration is closed here; ask for an invitation";
             return Err(ApiError::new(StatusCode::FORBIDDEN, "registration_closed", detail));
         }
         let body = body.into_inner();
+        password_rules::check("/password", &body.password, &[&body.email.0, &body.name.0, &body.tenant_name.0])?;
         let password_hash = passwords::hash(body.password.0.clone()).await?;
         let signer = signing::signer(&app).await?;
 
@@ -53,7 +74,8 @@ impl AuthApi {
         let user = tenants::insert_user(&mut tx, &body.user(&password_hash)).await?;
         let tenant = tenants::insert_tenant(&mut tx, &body.tenant_name.0).await?;
         tenants::insert_membership(&mut tx, tenant, user, Role::Owner).await?;
-        let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, Role::Owner)).await?;
+        let member = (tenant, user, Role::Owner);
+        let tokens = sessions::open((&signer, app.clock.now()), &mut tx, member, &from.0).await?;
         let mut tx = tx.into_tenant(tenant).await?;
         let cause = request.cause();
         let mails = [
@@ -70,50 +92,74 @@ impl AuthApi {
 
     /// Sign in
     ///
-    /// Without `tenant_id`, into the tenant that the person has belonged to for longest.
+    /// Without `tenant_id`, into the tenant that the person has belonged to for longest. A person has at most a hundred
+    /// sessions; one more ends the oldest.
     #[oai(path = "/auth/login", method = "post", operation_id = "auth.login")]
-    async fn login(&self, app: Data<&App>, body: Body<Login>) -> Result<Answer<Session>> {
+    async fn login(&self, app: Data<&App>, from: From, body: Body<Login>) -> Result<Answer<Session>> {
         let body = body.into_inner();
         let refused = || ApiError::unauthenticated("login_refused", "no account has this address and this password");
         let mut tx = app.db.identity().await?;
         let known = tenants::find_login(&mut tx, &body.email.0).await?;
         tx.commit().await?; // no connection is held while a password is hashed
-        let (user, stored) = known.map(|login| (login.id, login.password_hash)).unzip();
-        if !passwords::verify(body.password.0, stored).await? {
-            return Err(refused());
-        }
-        let user = user.ok_or_else(refused)?;
-        let signer = signing::signer(&app).await?;
+        let check = passwords::verify(body.password.0, known.as_ref().map(|login| login.password_hash.clone())).await?;
+        let login = known.filter(|_| check.is_right()).ok_or_else(refused)?;
 
         let mut tx = app.db.identity().await?;
-        let wished = body.tenant_id.map(TenantId);
-        let (tenant, role) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
-            let detail = "the account does not belong to this tenant, or to none any more";
-            ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
-        })?;
-        let role: Role = role.parse().map_err(|e: String| ApiError::internal(anyhow::anyhow!(e)))?;
-        let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, role)).await?;
-        let mut tx = tx.into_tenant(tenant).await?;
-        let session =
-            Session::new(tenants::get_user(&mut tx, user).await?, tenants::get_tenant(&mut tx).await?, tokens);
-        tx.commit().await?;
-        Answer::new(&session)
+        let still = match &check {
+            Check::Rehashed(fresh) => stored::replace(&mut tx, login.id, &login.password_hash, fresh).await?,
+            _ => stored::hold(&mut tx, login.id, &login.password_hash).await?,
+        };
+        if !still {
+            return Err(refused());
+        }
+        Answer::new(&enter(&app, tx, login.id, body.tenant_id.map(TenantId), &from.0).await?)
+    }
+
+    /// Switch to another tenant
+    ///
+    /// Opens a session in another tenant that the person belongs to, see `GET /tenants`. The present session goes on.
+    #[oai(path = "/auth/switch", method = "post", operation_id = "auth.switch")]
+    async fn switch(&self, caller: Caller, app: Data<&App>, from: From, body: Body<Switch>) -> Result<Answer<Session>> {
+        let session = sessions::of(&caller)?;
+        let mut tx = app.db.identity().await?;
+        if !hold(&mut tx, session).await? {
+            return Err(ApiError::unauthenticated("token_invalid", "sign in again: the session has ended"));
+        }
+        Answer::new(&enter(&app, tx, caller.user, Some(TenantId(body.tenant_id)), &from.0).await?)
     }
 
     /// Refresh a session
     ///
-    /// Each refresh token is good once. One that comes again ends the session, for someone has a copy.
+    /// Each refresh token is good once, and a session rests for 30 days and goes on for 90 at most. A token that comes
+    /// again ends the session, for someone has a copy, and its owner hears of it by mail. The client whose answer was lost
+    /// may ask again within ten seconds and gets the same next refresh token.
     #[oai(path = "/auth/refresh", method = "post", operation_id = "auth.refresh")]
-    async fn refresh(&self, app: Data<&App>, body: Body<RefreshRequest>) -> Result<Answer<Tokens>> {
-        Answer::new(&sessions::refresh(&app, &body.refresh_token).await?)
+    async fn refresh(
+        &self,
+        app: Data<&App>,
+        request: RequestInfo,
+        from: From,
+        body: Body<RefreshRequest>,
+    ) -> Result<Answer<Tokens>> {
+        Answer::new(&sessions::refresh(&app, &body.refresh_token, &from.0, &request.cause()).await?)
     }
 
     /// Sign out
     ///
-    /// Ends this session: its refresh token, and its access tokens within seconds everywhere.
+    /// Ends this session: its refresh token, and at once its access tokens.
     #[oai(path = "/auth/logout", method = "post", operation_id = "auth.logout")]
     async fn logout(&self, caller: Caller, app: Data<&App>) -> Result<NoContent> {
-        sessions::close(&app, &caller).await?;
+        sessions::close(&app, &caller, sessions::of(&caller)?).await?;
+        Ok(NoContent::done())
+    }
+
+    /// Sign out everywhere
+    ///
+    /// Ends every session of the person in every tenant, this one included. API keys go on.
+    #[oai(path = "/auth/logout-all", method = "post", operation_id = "auth.logout_all")]
+    async fn logout_all(&self, caller: Caller, app: Data<&App>) -> Result<NoContent> {
+        sessions::of(&caller)?;
+        sessions::close_all(&app, &caller, None).await?;
         Ok(NoContent::done())
     }
 
@@ -128,24 +174,27 @@ impl AuthApi {
         tx.commit().await?;
         Answer::new(&Me::new(&caller, user, tenant))
     }
+}
 
-    /// Prove a mail address
-    ///
-    /// With the token from the mail. It is good once, for a while.
-    #[oai(path = "/auth/verify-email", method = "post", operation_id = "auth.verify_email")]
-    async fn verify_email(&self, app: Data<&App>, body: Body<VerifyEmail>) -> Result<NoContent> {
-        let mut tx = app.db.identity().await?;
-        let verification = verify_email(&mut tx, token_hash(&body.token)).await?;
-        tx.commit().await?;
-        match verification {
-            Verification::Done(_) => Ok(NoContent::done()),
-            Verification::Spent => {
-                let detail = "the link was used before or has expired; ask for another";
-                Err(ApiError::new(StatusCode::GONE, "token_spent", detail))
-            }
-            Verification::Unknown => Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "token not found")),
-        }
-    }
+/// Opens a session of a person who has proven to be `user`, in the tenant they wish, and commits.
+async fn enter(
+    app: &App,
+    mut tx: IdentityTx,
+    user: UserId,
+    wished: Option<TenantId>,
+    client: &Client,
+) -> Result<Session> {
+    let (tenant, role) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
+        let detail = "the account does not belong to this tenant, or to none any more";
+        ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
+    })?;
+    let role: Role = role.parse().map_err(|e: String| ApiError::internal(anyhow::anyhow!(e)))?;
+    let signer = signing::signer(app).await?;
+    let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, role), client).await?;
+    let mut tx = tx.into_tenant(tenant).await?;
+    let session = Session::new(tenants::get_user(&mut tx, user).await?, tenants::get_tenant(&mut tx).await?, tokens);
+    tx.commit().await?;
+    Ok(session)
 }
 
 /// `/.well-known/jwks.json`: the public keys of the access tokens.

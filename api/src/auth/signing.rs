@@ -3,16 +3,17 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use millwork_shared::auth::queries::sessions::Session;
-use millwork_shared::auth::queries::signing_keys::{self, SigningKey};
+use millwork_shared::auth::queries::signing_keys;
+use millwork_shared::auth::signing_keys::generate;
+use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::Db;
-use millwork_shared::infra::ids::{SessionId, SigningKeyId, TenantId, UserId};
+use millwork_shared::infra::ids::{SessionId, TenantId, UserId};
 use millwork_shared::tenants::Role;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,7 +39,8 @@ pub struct Signing {
 struct Keys {
     current: (String, EncodingKey),
     public: Vec<PublicKey>,
-    read_at: Instant,
+    /// And by how much the clock had been moved then.
+    read_at: (Instant, Duration),
 }
 
 struct PublicKey {
@@ -71,7 +73,7 @@ pub struct Verified {
 pub struct Signer(Arc<Keys>);
 
 pub async fn signer(app: &App) -> Result<Signer> {
-    Ok(Signer(keys(app, |keys| keys.read_at.elapsed() < RELOAD_AFTER).await?))
+    Ok(Signer(keys(app, |keys| keys.age(&app.clock) < RELOAD_AFTER).await?))
 }
 
 impl Signer {
@@ -100,7 +102,7 @@ impl Signer {
 pub async fn verify(app: &App, token: &str) -> Result<Option<Verified>> {
     let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
     let (Algorithm::EdDSA, Some(kid)) = (header.alg, header.kid) else { return Ok(None) };
-    let fresh = |keys: &Keys| keys.find(&kid).is_some() || keys.read_at.elapsed() < RELOAD_AT_MOST_EVERY;
+    let fresh = |keys: &Keys| keys.find(&kid).is_some() || keys.age(&app.clock) < RELOAD_AT_MOST_EVERY;
     let keys = keys(app, fresh).await?;
     let Some(key) = keys.find(&kid) else { return Ok(None) };
     let mut validation = Validation::new(Algorithm::EdDSA);
@@ -131,6 +133,11 @@ pub async fn jwks(app: &App) -> Result<Value> {
 }
 
 impl Keys {
+    fn age(&self, clock: &Clock) -> Duration {
+        let (read_at, offset) = self.read_at;
+        read_at.elapsed() + clock.offset().saturating_sub(offset)
+    }
+
     fn find(&self, id: &str) -> Option<&PublicKey> {
         self.public.iter().find(|key| key.id == id)
     }
@@ -142,13 +149,14 @@ async fn keys(app: &App, fresh: impl FnOnce(&Keys) -> bool) -> Result<Arc<Keys>>
     if let Some(keys) = known.filter(|keys| fresh(keys)) {
         return Ok(keys);
     }
-    let keys = Arc::new(read(&app.db, &app.keys).await?);
+    let keys = Arc::new(read(&app.db, &app.keys, &app.clock).await?);
     *app.signing.keys.write().unwrap_or_else(PoisonError::into_inner) = Some(keys.clone());
     Ok(keys)
 }
 
 /// Reads the keys; the first process that finds none makes one.
-async fn read(db: &Db, ring: &KeyRing) -> Result<Keys> {
+async fn read(db: &Db, ring: &KeyRing, clock: &Clock) -> Result<Keys> {
+    let read_at = (Instant::now(), clock.offset());
     let mut tx = db.identity().await?;
     let mut rows = signing_keys::list(&mut tx).await?;
     if rows.is_empty() {
@@ -157,14 +165,15 @@ async fn read(db: &Db, ring: &KeyRing) -> Result<Keys> {
     }
     if rows.is_empty() {
         let key = generate(ring)?;
-        signing_keys::insert(&mut tx, &key).await?;
+        signing_keys::insert(&mut tx, &key, Duration::ZERO).await?;
         rows.push(key);
     }
     tx.commit().await?;
-    let newest = rows.first().ok_or_else(|| ApiError::internal(anyhow::anyhow!("no signing key")))?;
-    let private = ring.open(&signing_keys::context(newest.id), &newest.sealed_private)?;
+    let current = rows.iter().find(|row| row.signs).or(rows.last());
+    let current = current.ok_or_else(|| ApiError::internal(anyhow::anyhow!("no signing key")))?;
+    let private = ring.open(&signing_keys::context(current.id), &current.sealed_private)?;
     Ok(Keys {
-        current: (newest.id.to_string(), EncodingKey::from_ed_der(&private)),
+        current: (current.id.to_string(), EncodingKey::from_ed_der(&private)),
         public: rows
             .into_iter()
             .map(|row| PublicKey {
@@ -173,18 +182,6 @@ async fn read(db: &Db, ring: &KeyRing) -> Result<Keys> {
                 raw: row.public_key,
             })
             .collect(),
-        read_at: Instant::now(),
-    })
-}
-
-fn generate(ring: &KeyRing) -> Result<SigningKey> {
-    let fault = |what: &str| ApiError::internal(anyhow::anyhow!("a signing key could not be {what}"));
-    let document = Ed25519KeyPair::generate_pkcs8(&aws_lc_rs::rand::SystemRandom::new()).map_err(|_| fault("made"))?;
-    let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| fault("read back"))?;
-    let id = SigningKeyId::generate();
-    Ok(SigningKey {
-        id,
-        public_key: pair.public_key().as_ref().to_vec(),
-        sealed_private: ring.seal(&signing_keys::context(id), document.as_ref())?,
+        read_at,
     })
 }

@@ -1,5 +1,7 @@
 //! Bodies of the identity routes.
 
+use millwork_shared::auth::queries::sessions::OpenSession as OpenSessionRow;
+use millwork_shared::infra::ids::{SessionId, TenantId};
 use millwork_shared::tenants::queries as rows;
 use poem_openapi::Object;
 use poem_openapi::types::Example;
@@ -62,6 +64,125 @@ impl Example for Login {
 pub struct RefreshRequest {
     #[oai(validator(max_length = 200))]
     pub refresh_token: String,
+}
+
+#[derive(Debug, Object, Deserialize)]
+pub struct Switch {
+    pub tenant_id: Uuid,
+}
+
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub struct ForgotPassword {
+    #[oai(validator(max_length = 254))]
+    pub email: MailAddress,
+}
+
+impl Example for ForgotPassword {
+    fn example() -> Self {
+        Self { email: MailAddress("ann@acme.example".into()) }
+    }
+}
+
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub struct ResetPassword {
+    /// From the mail
+    #[oai(validator(max_length = 200))]
+    pub token: String,
+    /// The new one
+    #[oai(validator(min_length = 12, max_length = 128))]
+    pub password: Password,
+}
+
+impl Example for ResetPassword {
+    fn example() -> Self {
+        Self { token: "ZFm0vYb6mV3mD0rJmYkq3v0y6l8F3o2wT1s9xQ4nR5c".into(), password: Password::example() }
+    }
+}
+
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub struct ChangePassword {
+    #[oai(validator(max_length = 128))]
+    pub current_password: Password,
+    /// The new one
+    #[oai(validator(min_length = 12, max_length = 128))]
+    pub password: Password,
+}
+
+impl Example for ChangePassword {
+    fn example() -> Self {
+        Self { current_password: Password::example(), password: Password::example() }
+    }
+}
+
+/// A mail is under way, if there is someone to send it to.
+#[derive(Debug, Object, Serialize)]
+pub struct MailAsked {
+    /// For people
+    pub message: String,
+}
+
+/// A session that goes on.
+#[derive(Debug, Object, Serialize)]
+pub struct OpenSession {
+    pub id: Uuid,
+    pub tenant_id: Uuid,
+    pub tenant_name: String,
+    /// Whether it is the one that asks
+    pub current: bool,
+    /// From where it was last refreshed
+    pub address: Option<String>,
+    /// By what it was last refreshed
+    pub user_agent: Option<String>,
+    pub created_at: Time,
+    pub refreshed_at: Time,
+    /// When it ends if it is not refreshed
+    pub expires_at: Time,
+}
+
+impl OpenSession {
+    pub fn new(row: OpenSessionRow, current: SessionId) -> Self {
+        Self {
+            id: row.id.0,
+            tenant_id: row.tenant_id.0,
+            tenant_name: row.tenant_name,
+            current: row.id == current,
+            address: row.address,
+            user_agent: row.user_agent,
+            created_at: Time(row.created_at),
+            refreshed_at: Time(row.refreshed_at),
+            expires_at: Time(row.expires_at),
+        }
+    }
+}
+
+/// A tenant that the person belongs to.
+#[derive(Debug, Object, Serialize)]
+pub struct Membership {
+    pub tenant: TenantName,
+    pub roles: Vec<String>,
+    /// Whether the token is for this one
+    pub current: bool,
+    pub joined_at: Time,
+}
+
+#[derive(Debug, Object, Serialize)]
+pub struct TenantName {
+    pub id: Uuid,
+    pub name: String,
+}
+
+impl Membership {
+    pub fn new(row: rows::MembershipOf, current: TenantId) -> Self {
+        Self {
+            current: row.tenant_id == current,
+            tenant: TenantName { id: row.tenant_id.0, name: row.tenant_name },
+            roles: vec![row.role],
+            joined_at: Time(row.joined_at),
+        }
+    }
 }
 
 #[derive(Debug, Object, Deserialize)]
@@ -154,6 +275,8 @@ pub struct Me {
     pub permissions: Vec<String>,
     /// When the token is an API key: which one
     pub api_key_id: Option<Uuid>,
+    /// When it is not: the session
+    pub session_id: Option<Uuid>,
 }
 
 impl Me {
@@ -166,6 +289,10 @@ impl Me {
             api_key_id: match caller.credential {
                 Credential::ApiKey(id) => Some(id.0),
                 Credential::Session(_) => None,
+            },
+            session_id: match caller.credential {
+                Credential::ApiKey(_) => None,
+                Credential::Session(id) => Some(id.0),
             },
         }
     }

@@ -26,3 +26,48 @@ impl Job for SendVerification {
     const KIND: &'static str = "auth.send_verification";
     const QUEUE: Queue = Queue::Email;
 }
+
+/// Sends the link by which a password is chosen anew. The token in it is made when the mail is.
+///
+/// A job of the platform, not of a tenant. It is asked for whether or not anyone has the address, so that the request does
+/// the same work; then `user` is none, and nothing is sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendPasswordReset {
+    pub user: Option<UserId>,
+}
+
+impl Job for SendPasswordReset {
+    const KIND: &'static str = "auth.send_password_reset";
+    const QUEUE: Queue = Queue::Email;
+}
+
+/// Tells a user what happened to their account. A job of the platform, not of a tenant.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SendNotice {
+    pub user: UserId,
+    pub notice: Notice,
+}
+
+/// What a user should know of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// A refresh token was used twice, which ended the session.
+    SessionEnded,
+    PasswordChanged,
+}
+
+impl Job for SendNotice {
+    const KIND: &'static str = "auth.send_notice";
+    const QUEUE: Queue = Queue::Email;
+}
+
+/// Replaces the key that signs access tokens when its time has come. A job of the platform.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RotateSigningKeys {}
+
+impl Job for RotateSigningKeys {
+    const KIND: &'static str = "auth.rotate_signing_keys";
+    const QUEUE: Queue = Queue::Maintenance;
+    const MAX_ATTEMPTS: i16 = 5;
+}

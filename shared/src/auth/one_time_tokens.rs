@@ -47,6 +47,37 @@ pub async fn find_addressee(tx: &mut SystemTx, tenant: TenantId, user: UserId) -
     Ok(row)
 }
 
+/// An active person, as far as a mail about their account needs it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Person {
+    pub email: String,
+    pub name: String,
+}
+
+/// None for a user who is deactivated or gone.
+pub async fn find_person(tx: &mut SystemTx, user: UserId) -> Result<Option<Person>> {
+    Ok(sqlx::query_as("select email, name from users where id = $1 and deactivated_at is null")
+        .bind(user)
+        .fetch_optional(&mut **tx)
+        .await?)
+}
+
+/// Mails with a token that a user gets in an hour, of each purpose.
+const MOST_AN_HOUR: i64 = 5;
+
+/// Whether `user` has been sent so many tokens that they get no more for now: anyone can ask for them in their name.
+pub async fn is_flooded(tx: &mut SystemTx, user: UserId, purpose: Purpose) -> Result<bool> {
+    let recent: i64 = sqlx::query_scalar(
+        "select count(*) from one_time_tokens
+          where user_id = $1 and purpose = $2 and created_at > ledger_now() - interval '1 hour'",
+    )
+    .bind(user)
+    .bind(purpose.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(recent >= MOST_AN_HOUR)
+}
+
 /// Stores the hash of a token made for `user`. Their earlier tokens stay good: the mail that carries them may be late.
 pub async fn insert(
     tx: &mut SystemTx,

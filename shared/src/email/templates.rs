@@ -21,16 +21,20 @@ pub enum Template {
     Welcome,
     Verification,
     PasswordReset,
+    PasswordChanged,
+    SessionEnded,
     Invitation,
     JobsFailed,
     QueueBacklogged,
 }
 
 impl Template {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
+        Self::PasswordChanged,
+        Self::SessionEnded,
         Self::Invitation,
         Self::JobsFailed,
         Self::QueueBacklogged,
@@ -41,6 +45,8 @@ impl Template {
             Self::Welcome => "welcome",
             Self::Verification => "verification",
             Self::PasswordReset => "password_reset",
+            Self::PasswordChanged => "password_changed",
+            Self::SessionEnded => "session_ended",
             Self::Invitation => "invitation",
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
@@ -58,6 +64,7 @@ impl Template {
             Self::Verification | Self::PasswordReset => {
                 const { &[variable("name", Line), variable("url", Link), variable("valid_for_hours", Count)] }
             }
+            Self::PasswordChanged | Self::SessionEnded => const { &[variable("name", Line), variable("url", Link)] },
             Self::Invitation => {
                 const {
                     &[
@@ -190,7 +197,9 @@ mod tests {
             assert_eq!(template.as_str().parse(), Ok(template));
             assert_eq!(json!(template), json!(template.as_str()));
         }
-        assert!("nope".parse::<Template>().unwrap_err().contains("welcome, verification, password_reset, invitation"));
+        assert!(
+            "nope".parse::<Template>().unwrap_err().contains("welcome, verification, password_reset, password_changed")
+        );
     }
 
     #[test]

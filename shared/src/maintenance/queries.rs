@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 8] = [
+pub const EXPIRIES: [Expiry; 11] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -50,6 +50,24 @@ pub const EXPIRIES: [Expiry; 8] = [
         table: "refresh_tokens",
         delete: "delete from refresh_tokens where ctid = any (array(
                      select ctid from refresh_tokens where expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "refresh_tokens",
+        delete: "delete from refresh_tokens where ctid = any (array(
+                     select r.ctid from sessions s join refresh_tokens r on r.session_id = s.id
+                      where s.ended_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "sessions", // whose tokens have gone
+        delete: "delete from sessions where ctid = any (array(
+                     select ctid from sessions
+                      where ended_at < ledger_now() - interval '1 day'
+                         or expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "signing_keys",
+        delete: "delete from signing_keys where ctid = any (array(
+                     select ctid from signing_keys where retired_at < ledger_now() - interval '1 day' limit 5000))",
     },
     Expiry {
         table: "one_time_tokens",

@@ -1,6 +1,7 @@
 //! Every statement on `tenants`, `users` and `memberships`.
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::Role;
 use crate::error::OnConstraint;
@@ -111,6 +112,34 @@ pub async fn find_membership(
     .bind(user)
     .bind(wished)
     .fetch_optional(&mut **tx)
+    .await?)
+}
+
+/// What a person is in one of their tenants.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct MembershipOf {
+    pub tenant_id: TenantId,
+    pub tenant_name: String,
+    pub role: String,
+    pub joined_at: DateTime<Utc>,
+}
+
+/// A page of the tenants of `user`, the one that was made last first.
+pub async fn list_memberships(
+    tx: &mut IdentityTx,
+    user: UserId,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<MembershipOf>> {
+    Ok(sqlx::query_as(
+        "select m.tenant_id, t.name as tenant_name, m.role, m.created_at as joined_at
+           from memberships m join tenants t on t.id = m.tenant_id
+          where m.user_id = $1 and ($2::uuid is null or m.tenant_id < $2) order by m.tenant_id desc limit $3",
+    )
+    .bind(user)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(&mut **tx)
     .await?)
 }
 

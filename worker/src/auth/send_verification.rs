@@ -21,7 +21,8 @@ use crate::runtime::Run;
 
 const VALID_FOR_HOURS: u32 = 24;
 
-/// Sends the user a link that proves their address. One who has left meanwhile, or has proven it, gets no mail.
+/// Sends the user a link that proves their address. One who has left meanwhile, or has proven it, gets no mail,
+/// nor does one who got several within the hour.
 ///
 /// The token exists in the mail alone; a second run makes another, and both links work until one is used or expires.
 #[instrument(name = "job.auth.send_verification", skip_all, fields(user.id = %job.user))]
@@ -31,6 +32,9 @@ pub async fn send_verification(job: SendVerification, run: Arc<Run>, ctx: Arc<Co
         Some(user) if !user.verified => user,
         _ => return Ok(Outcome::Done(None)),
     };
+    if run.attempt == 1 && one_time_tokens::is_flooded(&mut tx, job.user, Purpose::VerifyEmail).await? {
+        return Ok(Outcome::Done(None));
+    }
     let token = URL_SAFE_NO_PAD.encode(crypto::random_bytes::<32>());
     let valid_for = Duration::from_secs(u64::from(VALID_FOR_HOURS) * 3600);
     let hash = crypto::token_hash(&token);
@@ -41,5 +45,5 @@ pub async fn send_verification(job: SendVerification, run: Arc<Run>, ctx: Arc<Co
         ("url".to_owned(), ctx.public_url.join(&format!("/verify-email?token={token}")).into()),
         ("valid_for_hours".to_owned(), VALID_FOR_HOURS.into()),
     ]);
-    send_to(&user, Template::Verification, variables, &run, &ctx).await
+    send_to((&user.name, &user.email), Template::Verification, variables, &run, &ctx).await
 }

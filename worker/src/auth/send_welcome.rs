@@ -26,5 +26,5 @@ pub async fn send_welcome(job: SendWelcome, run: Arc<Run>, ctx: Arc<Context>) ->
         ("tenant".to_owned(), line(&user.tenant_name).into()),
         ("url".to_owned(), ctx.public_url.join("/").into()),
     ]);
-    send_to(&user, Template::Welcome, variables, &run, &ctx).await
+    send_to((&user.name, &user.email), Template::Welcome, variables, &run, &ctx).await
 }

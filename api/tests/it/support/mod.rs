@@ -37,6 +37,7 @@ pub struct TestApp {
     pub app: App,
     pub url: String,
     redis_client: redis::Client,
+    prefix: &'static str,
     stop: CancellationToken,
 }
 
@@ -67,26 +68,16 @@ impl TestApp {
 
     /// Over a database that something has happened to.
     pub async fn over(db: TestDb, options: Options) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let client = redis::Client::open(&options.redis_url).unwrap();
-        let redis = redis::connect_lazy(&client).unwrap();
         let prefix: &'static str = format!("test-{}", Uuid::new_v4().simple()).leak();
-        let app = App::new(Parts {
-            db: db.db.clone(),
-            dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
-            redis,
-            keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
-            clock: db.clock.clone(),
-            settings: Settings { public_url: url.clone(), registration: options.registration, nets: options.nets },
-        });
-        if options.ready {
-            app.set_ready();
-        }
         let stop = CancellationToken::new();
-        let endpoint = millwork_api::app(app.clone());
-        tasks::spawn("api", server::serve(listener, endpoint, stop.clone(), Duration::from_secs(1)));
-        Self { db, app, url, redis_client: client, stop }
+        let (app, url) = serve(&db, &options, prefix, &stop).await;
+        Self { db, app, url, redis_client: client, prefix, stop }
+    }
+
+    /// Another process of the same service: its application and address. It ends with this one.
+    pub async fn another(&self, options: Options) -> (App, String) {
+        serve(&self.db, &options, self.prefix, &self.stop).await
     }
 
     /// A client that does not say who it is.
@@ -125,10 +116,38 @@ impl TestApp {
         tenant
     }
 
+    /// Returns when so many transactions of this test wait for a lock of another one.
+    pub async fn until_blocked(&self, transactions: usize) {
+        let waiting =
+            "select pid::text from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+        let waited = async { while self.db.sql(waiting).await.len() < transactions {} };
+        tokio::time::timeout(PATIENCE, waited).await.expect("nothing waits for a lock");
+    }
+
     /// Moves the database's clock and the process's.
     pub async fn advance(&self, by: Duration) {
         self.db.advance(by).await;
     }
+}
+
+async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &CancellationToken) -> (App, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let redis = redis::connect_lazy(&redis::Client::open(&options.redis_url).unwrap()).unwrap();
+    let app = App::new(Parts {
+        db: db.db.clone(),
+        dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
+        redis,
+        keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
+        clock: db.clock.clone(),
+        settings: Settings { public_url: url.clone(), registration: options.registration, nets: options.nets.clone() },
+    });
+    if options.ready {
+        app.set_ready();
+    }
+    let endpoint = millwork_api::app(app.clone());
+    tasks::spawn("api", server::serve(listener, endpoint, stop.clone(), Duration::from_secs(1)));
+    (app, url)
 }
 
 impl Drop for TestApp {

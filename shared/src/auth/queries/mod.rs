@@ -2,7 +2,9 @@
 
 /// Keys of programs.
 pub mod api_keys;
-/// Refresh tokens, by families: a family is a session.
+/// Passwords, and the tokens that replace them.
+pub mod passwords;
+/// Sessions and their refresh tokens.
 pub mod sessions;
 /// Keys that sign access tokens.
 pub mod signing_keys;

@@ -32,6 +32,10 @@ impl Link {
         Ok(Self(Arc::new(Shared { client: client.clone(), config, current: RwLock::new((manager, 0)) })))
     }
 
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
     pub async fn ask(&self, command: &Cmd) -> RedisResult<Value> {
         let (mut manager, number) = self.current();
         let answer = manager.send_packed_command(command).await;

@@ -12,11 +12,13 @@ use link::Link;
 use crate::{Error, Result};
 
 mod address;
+mod channel;
 /// Commands to the nodes of a cluster, each by the slot of its key.
 mod cluster;
 mod link;
 mod script;
 
+pub use channel::Listener;
 pub use script::Script;
 
 /// Longest wait for one answer. The crate's own default, 500 ms, is shorter than a busy server's hiccup.

@@ -86,6 +86,16 @@ impl Topology {
         self.known_owner(slot).ok_or_else(unknown)
     }
 
+    /// A client of one of the nodes, another one each `turn`.
+    pub async fn client_of_any(&self, turn: usize) -> RedisResult<Client> {
+        if self.nodes().is_empty() {
+            self.refresh().await;
+        }
+        let nodes = self.nodes();
+        let node = nodes.get(turn % nodes.len().max(1));
+        self.client(node.ok_or((ErrorKind::ClusterConnectionNotFound, "no node is known"))?)
+    }
+
     fn known_owner(&self, slot: u16) -> Option<Address> {
         self.map.read().unwrap_or_else(PoisonError::into_inner).owner(slot).cloned()
     }

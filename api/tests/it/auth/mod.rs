@@ -1,5 +1,9 @@
 //! Registering, signing in and out, and going on.
 
+mod keys;
+mod recovery;
+mod sessions;
+
 use std::time::Duration;
 
 use base64::Engine;
@@ -168,38 +172,6 @@ async fn an_access_token_ends_after_a_quarter_of_an_hour_and_is_refreshed() {
     let body = json!({ "refresh_token": acme.refresh_token });
     let fresh = app.anonymous().post("/auth/refresh", body).await.expect(200);
     app.bearer(fresh["data"]["access_token"].as_str().unwrap()).get("/auth/me").await.expect(200);
-}
-
-#[tokio::test]
-async fn a_refresh_token_that_comes_again_ends_the_session_of_thief_and_owner() {
-    let app = TestApp::start().await;
-    let acme = app.tenant("acme").await;
-    let refresh = |token: String| {
-        let client = app.anonymous();
-        async move { client.post("/auth/refresh", json!({ "refresh_token": token })).await }
-    };
-    let second = refresh(acme.refresh_token.clone()).await.expect(200);
-    let thief = app.bearer(second["data"]["access_token"].as_str().unwrap());
-    thief.get("/auth/me").await.expect(200);
-
-    refresh(acme.refresh_token.clone()).await.problem(401, "refresh_token_reused");
-    thief.get("/auth/me").await.problem(401, "token_invalid");
-    acme.owner.get("/auth/me").await.problem(401, "token_invalid");
-    let token = second["data"]["refresh_token"].as_str().unwrap().to_owned();
-    refresh(token).await.problem(401, "refresh_token_invalid");
-    refresh("mwr_unknown".to_owned()).await.problem(401, "refresh_token_invalid");
-    let body = json!({ "email": acme.email, "password": PASSWORD });
-    app.anonymous().post("/auth/login", body).await.expect(200);
-}
-
-#[tokio::test]
-async fn of_refreshes_with_one_token_at_once_one_wins() {
-    let app = TestApp::start().await;
-    let acme = app.tenant("acme").await;
-    let client = app.anonymous();
-    let body = json!({ "refresh_token": acme.refresh_token });
-    let replies = futures::future::join_all((0..4).map(|_| client.post("/auth/refresh", body.clone()))).await;
-    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 1);
 }
 
 #[tokio::test]
