@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, PublicUrlArgs, StoreArgs};
+use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::ids::TenantId;
 use millwork_shared::infra::telemetry::LogConfig;
 use millwork_shared::jobs::dispatch::Dispatcher;
 
@@ -34,6 +37,19 @@ pub struct Cli {
 pub enum Command {
     /// Bring the database's schema up to date, and exit
     Migrate,
+    /// Look after audit entries
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Find entries that were changed, removed or inserted; fails if there are any
+    Verify {
+        /// Only this tenant's
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +150,19 @@ impl Cli {
             settings,
         });
         Ok(Config { app, addr, grace: Duration::from_secs(grace.unwrap_or(25).into()) })
+    }
+
+    /// The database and the keys, for `audit`.
+    ///
+    /// # Errors
+    /// Names every fault at once.
+    pub fn database_and_keys(&self) -> anyhow::Result<(millwork_shared::infra::db::Db, Arc<KeyRing>)> {
+        let mut faults = Faults::default();
+        let keys = self.serve.keys.read(&mut faults);
+        let db = self.stores.open_database(1);
+        faults.finish()?;
+        let keys = keys.ok_or_else(|| anyhow::anyhow!("MASTER_KEYS: missing"))?;
+        Ok((db?, keys))
     }
 
     /// The database alone, for `migrate`.

@@ -5,6 +5,8 @@ pub mod alerts;
 /// Keys of programs.
 pub mod api_keys;
 mod app;
+/// Who changed what.
+pub mod audit;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
 /// Jobs that are counted together.

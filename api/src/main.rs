@@ -1,8 +1,8 @@
 //! `millwork-api`: serves the HTTP API, and brings the schema up to date.
 
 use clap::Parser;
-use millwork_api::config::{Cli, Command};
-use millwork_api::run;
+use millwork_api::config::{AuditCommand, Cli, Command};
+use millwork_api::{audit, run};
 use millwork_shared::infra::config::load_dotenv;
 
 fn main() -> anyhow::Result<()> {
@@ -15,6 +15,10 @@ fn main() -> anyhow::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         match cli.command {
             Some(Command::Migrate) => run::migrate(cli.database()?).await,
+            Some(Command::Audit(AuditCommand::Verify { tenant })) => {
+                let (db, keys) = cli.database_and_keys()?;
+                audit::verify::run(&db, &keys, tenant, &mut std::io::stdout()).await
+            }
             None => run::serve(cli.config()?).await,
         }
     })

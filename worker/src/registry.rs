@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
-use crate::{auth, email, jobs, maintenance};
+use crate::{audit, auth, email, jobs, maintenance};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
@@ -15,6 +15,8 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(email::send::send)
         .with(auth::send_verification::send_verification)
         .with(auth::send_welcome::send_welcome)
+        .with(audit::seal::seal)
+        .with(audit::expire::expire)
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
         .with(maintenance::clean_up)

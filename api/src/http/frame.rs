@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
+use millwork_shared::audit::{self, Origin};
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
@@ -36,6 +37,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
             http.method = request.method().as_str(),
             http.path = request.uri().path(),
         );
+        let origin = Origin::of_request(
+            request.remote_addr().as_socket_addr().map(|addr| addr.ip().to_canonical()),
+            request.headers().get(header::USER_AGENT).and_then(|name| name.to_str().ok()),
+            info.id(),
+        );
         request.set_data(info.clone());
         request.set_data(self.app.clone());
         request.set_data(seen);
@@ -43,7 +49,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
             let response = self.answer(request).await;
             problem::finish(response, &info)
         };
-        let mut response = answer.instrument(span).await;
+        let mut response = audit::within(origin, answer.instrument(span)).await;
         in_flight.end(response.status());
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, info.id_header());
