@@ -14,6 +14,7 @@ use millwork_shared::infra::ids::TenantId;
 use millwork_shared::infra::telemetry::LogConfig;
 use millwork_shared::jobs::dispatch::Dispatcher;
 
+use crate::limits::settings::{LimitSettings, parse_address_limit};
 use crate::{App, Parts};
 
 /// Connections to PostgreSQL. Requests hold one for milliseconds.
@@ -66,6 +67,13 @@ pub struct ServeArgs {
     /// Who may register: open, invite, closed [default: open]
     #[arg(long, env = "REGISTRATION")]
     registration: Option<String>,
+    /// Requests a minute by plan, of a tenant, of one person in it, of one API key: starter=6000/600/1200,pro=…
+    /// [default: so high that they bother nobody]
+    #[arg(long, env = "RATE_LIMITS")]
+    rate_limits: Option<String>,
+    /// Requests a minute to /auth by one address [default: 6000]
+    #[arg(long, env = "AUTH_RATE_LIMIT")]
+    auth_rate_limit: Option<String>,
     /// Seconds that running requests may take to finish after SIGTERM [default: 25]
     #[arg(long, env = "SHUTDOWN_GRACE_S")]
     shutdown_grace_s: Option<String>,
@@ -79,6 +87,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Private networks that webhooks and calls may reach all the same; the worker must be told too.
     pub nets: AllowedNets,
+    /// How much callers may ask for.
+    pub limits: LimitSettings,
 }
 
 impl Settings {
@@ -131,15 +141,19 @@ impl Cli {
         let public_url = args.public_url.read(&args.api_addr, &mut faults);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
         let nets = args.egress.read(&mut faults);
+        let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
+        let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         faults.finish()?;
         let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
             anyhow::bail!("a part of the configuration is missing");
         };
+        let limits = limits.unwrap_or_default();
         let settings = Settings {
             public_url: public_url.join(""),
             registration: registration.unwrap_or(Registration::Open),
             nets,
+            limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
         };
         let app = App::new(Parts {
             db: stores.db,
@@ -198,6 +212,10 @@ mod tests {
             "x",
             "--egress-allow-cidrs",
             "x",
+            "--rate-limits",
+            "x",
+            "--auth-rate-limit",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -209,6 +227,8 @@ mod tests {
             "REGISTRATION",
             "SHUTDOWN_GRACE_S",
             "EGRESS_ALLOW_CIDRS",
+            "RATE_LIMITS",
+            "AUTH_RATE_LIMIT",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

@@ -21,6 +21,8 @@ pub mod health;
 pub mod http;
 /// Work that is done later.
 pub mod jobs;
+/// How much a caller may ask for.
+pub mod limits;
 /// Figures for Prometheus.
 pub mod metrics;
 /// Classes of work, and pausing them.

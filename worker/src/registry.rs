@@ -15,6 +15,7 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(email::send::send)
         .with(auth::send_verification::send_verification)
         .with(auth::send_welcome::send_welcome)
+        .with(auth::send_lockout::send_lockout)
         .with(audit::seal::seal)
         .with(audit::expire::expire)
         .with(maintenance::roll_partitions)

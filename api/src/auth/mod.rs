@@ -29,6 +29,7 @@ use poem_openapi::OpenApi;
 use crate::App;
 use crate::config::Registration;
 use crate::http::{Answer, ApiError, Body, Caller, Created, NoContent, RequestInfo, Result};
+use crate::limits::Guess;
 use crate::routes::Tag;
 use types::{Login, Me, RefreshRequest, Register, Session, Tokens, VerifyEmail};
 
@@ -72,32 +73,10 @@ impl AuthApi {
     ///
     /// Without `tenant_id`, into the tenant that the person has belonged to for longest.
     #[oai(path = "/auth/login", method = "post", operation_id = "auth.login")]
-    async fn login(&self, app: Data<&App>, body: Body<Login>) -> Result<Answer<Session>> {
+    async fn login(&self, app: Data<&App>, request: RequestInfo, body: Body<Login>) -> Result<Answer<Session>> {
         let body = body.into_inner();
-        let refused = || ApiError::unauthenticated("login_refused", "no account has this address and this password");
-        let mut tx = app.db.identity().await?;
-        let known = tenants::find_login(&mut tx, &body.email.0).await?;
-        tx.commit().await?; // no connection is held while a password is hashed
-        let (user, stored) = known.map(|login| (login.id, login.password_hash)).unzip();
-        if !passwords::verify(body.password.0, stored).await? {
-            return Err(refused());
-        }
-        let user = user.ok_or_else(refused)?;
-        let signer = signing::signer(&app).await?;
-
-        let mut tx = app.db.identity().await?;
-        let wished = body.tenant_id.map(TenantId);
-        let (tenant, role) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
-            let detail = "the account does not belong to this tenant, or to none any more";
-            ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
-        })?;
-        let role: Role = role.parse().map_err(|e: String| ApiError::internal(anyhow::anyhow!(e)))?;
-        let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, role)).await?;
-        let mut tx = tx.into_tenant(tenant).await?;
-        let session =
-            Session::new(tenants::get_user(&mut tx, user).await?, tenants::get_tenant(&mut tx).await?, tokens);
-        tx.commit().await?;
-        Answer::new(&session)
+        let guess = Guess::begin(&app, &body.email.0, &request).await?;
+        guess.end(&app, sign_in(&app, body).await).await
     }
 
     /// Refresh a session
@@ -146,6 +125,32 @@ impl AuthApi {
             Verification::Unknown => Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", "token not found")),
         }
     }
+}
+
+async fn sign_in(app: &App, body: Login) -> Result<Answer<Session>> {
+    let refused = || ApiError::unauthenticated("login_refused", "no account has this address and this password");
+    let mut tx = app.db.identity().await?;
+    let known = tenants::find_login(&mut tx, &body.email.0).await?;
+    tx.commit().await?; // no connection is held while a password is hashed
+    let (user, stored) = known.map(|login| (login.id, login.password_hash)).unzip();
+    if !passwords::verify(body.password.0, stored).await? {
+        return Err(refused());
+    }
+    let user = user.ok_or_else(refused)?;
+    let signer = signing::signer(app).await?;
+
+    let mut tx = app.db.identity().await?;
+    let wished = body.tenant_id.map(TenantId);
+    let (tenant, role) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
+        let detail = "the account does not belong to this tenant, or to none any more";
+        ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
+    })?;
+    let role: Role = role.parse().map_err(|e: String| ApiError::internal(anyhow::anyhow!(e)))?;
+    let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, role)).await?;
+    let mut tx = tx.into_tenant(tenant).await?;
+    let session = Session::new(tenants::get_user(&mut tx, user).await?, tenants::get_tenant(&mut tx).await?, tokens);
+    tx.commit().await?;
+    Answer::new(&session)
 }
 
 /// `/.well-known/jwks.json`: the public keys of the access tokens.

@@ -51,11 +51,13 @@ impl Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(missing());
         }
-        let caller = verify(App::of(request)?, token.trim()).await?;
+        let app = App::of(request)?;
+        let caller = verify(app, token.trim()).await?;
         audit::act_as(match caller.credential {
             Credential::Session(_) => Actor::User(caller.user),
             Credential::ApiKey(key) => Actor::ApiKey(key),
         });
+        app.limits.admit(request, &caller).await?;
         Ok(caller)
     }
 

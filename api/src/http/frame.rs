@@ -14,6 +14,7 @@ use super::guard::METHODS;
 use super::problem;
 use super::request::{RequestInfo, X_REQUEST_ID};
 use crate::App;
+use crate::limits::Slot;
 use crate::metrics::{METRICS, Seen};
 
 /// Longest time a request may take until its answer begins.
@@ -28,7 +29,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let info = RequestInfo::of(request.headers());
+        let info = RequestInfo::of(&request);
         let seen = Seen::default();
         let in_flight = METRICS.begin(&seen);
         let span = tracing::info_span!(
@@ -38,13 +39,15 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
             http.path = request.uri().path(),
         );
         let origin = Origin::of_request(
-            request.remote_addr().as_socket_addr().map(|addr| addr.ip().to_canonical()),
+            info.address(),
             request.headers().get(header::USER_AGENT).and_then(|name| name.to_str().ok()),
             info.id(),
         );
         request.set_data(info.clone());
         request.set_data(self.app.clone());
+        let standing = Slot::default();
         request.set_data(seen);
+        request.set_data(standing.clone());
         let answer = async {
             let response = self.answer(request).await;
             problem::finish(response, &info)
@@ -53,6 +56,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
         in_flight.end(response.status());
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, info.id_header());
+        if let Some(standing) = standing.get() {
+            standing.write(headers);
+        }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
     }
@@ -120,6 +126,7 @@ mod tests {
                 public_url: "http://x.example".into(),
                 registration: Registration::Open,
                 nets: Default::default(),
+                limits: Default::default(),
             },
         });
         app.set_ready();

@@ -1,8 +1,10 @@
 //! Who asked, under which name, as part of which trace.
 
+use std::net::IpAddr;
+
 use millwork_shared::infra::ids::RequestId;
 use millwork_shared::jobs::Cause;
-use poem::http::{HeaderMap, HeaderName, HeaderValue};
+use poem::http::{HeaderName, HeaderValue};
 use poem::{FromRequest, Request, RequestBody};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -13,14 +15,22 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct RequestInfo {
     id: HeaderValue,
     traceparent: Option<HeaderValue>,
+    address: Option<IpAddr>,
 }
 
 impl RequestInfo {
     /// Keeps the caller's names if they are well-formed, and makes an id otherwise.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(request: &Request) -> Self {
+        let headers = request.headers();
         let id = headers.get(X_REQUEST_ID).filter(|v| is_request_id(v.as_bytes())).cloned();
         let traceparent = headers.get(TRACEPARENT).filter(|v| is_traceparent(v.as_bytes())).cloned();
-        Self { id: id.unwrap_or_else(generate), traceparent }
+        let address = request.remote_addr().as_socket_addr().map(|address| address.ip().to_canonical());
+        Self { id: id.unwrap_or_else(generate), traceparent, address }
+    }
+
+    /// Where the request came from.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     pub fn id(&self) -> &str {
@@ -40,7 +50,7 @@ impl RequestInfo {
 
 impl<'a> FromRequest<'a> for RequestInfo {
     async fn from_request(req: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(req.data::<Self>().cloned().unwrap_or_else(|| Self::of(req.headers())))
+        Ok(req.data::<Self>().cloned().unwrap_or_else(|| Self::of(req)))
     }
 }
 

@@ -12,6 +12,7 @@ mod flows;
 mod health;
 mod idempotency;
 mod jobs;
+mod limits;
 mod metrics;
 mod openapi;
 mod problems;

@@ -50,6 +50,12 @@ pub async fn within<T>(origin: Origin, work: impl Future<Output = T>) -> T {
     ORIGIN.scope(Arc::new(origin), work).await
 }
 
+/// Takes the origin of the running task along into another one.
+pub fn inherit<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let origin = ORIGIN.try_with(Arc::clone).unwrap_or_default();
+    ORIGIN.scope(origin, work)
+}
+
 /// Says who acts, once that is known.
 pub fn act_as(actor: Actor) {
     let _ = ORIGIN.try_with(|origin| origin.actor.set(actor));

@@ -24,16 +24,18 @@ pub enum Template {
     Invitation,
     JobsFailed,
     QueueBacklogged,
+    SignInLocked,
 }
 
 impl Template {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
         Self::Invitation,
         Self::JobsFailed,
         Self::QueueBacklogged,
+        Self::SignInLocked,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -44,6 +46,7 @@ impl Template {
             Self::Invitation => "invitation",
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
+            Self::SignInLocked => "sign_in_locked",
         }
     }
 
@@ -79,6 +82,9 @@ impl Template {
                         variable("error", Line),
                     ]
                 }
+            }
+            Self::SignInLocked => {
+                const { &[variable("name", Line), variable("count", Count), variable("address", Line)] }
             }
             Self::QueueBacklogged => {
                 const {

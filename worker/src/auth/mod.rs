@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 use crate::context::Context;
 use crate::runtime::Run;
 
+/// The kind `auth.send_lockout`.
+pub mod send_lockout;
 /// The kind `auth.send_verification`.
 pub mod send_verification;
 /// The kind `auth.send_welcome`.
