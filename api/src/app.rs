@@ -25,6 +25,7 @@ use crate::events::schemas::Schemas;
 use crate::http::ApiError;
 use crate::jobs::intake::Intake;
 use crate::jobs::watch::JobWatch;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 
 /// Made once at start, cheap to clone; endpoints take it as `Data<&App>`.
@@ -46,6 +47,8 @@ pub struct State {
     pub followers: Followers,
     /// Watches jobs for whoever streams their changes.
     pub watch: JobWatch,
+    /// How much callers may ask for.
+    pub limits: Limits,
     pub signing: Signing,
     /// Stores events.
     pub publisher: Publisher,
@@ -80,6 +83,7 @@ impl App {
         let tokens = Arc::new(TokenCache::new(clock.clone()));
         let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes: vec![Volume::temporary()] };
         Self(Arc::new(State {
+            limits: Limits::new(redis.clone(), dispatcher.prefix(), db.clone(), clock.clone(), settings.limits),
             _looks: Metrics::watch(&probes),
             _news: revocation::listen(&redis, &tokens),
             probes,

@@ -2,17 +2,21 @@
 
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use millwork_shared::egress::{AllowedNets, EgressArgs};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, PublicUrlArgs, StoreArgs};
+use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::ids::TenantId;
 use millwork_shared::infra::telemetry::sentry::SentryArgs;
 use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::dispatch::Dispatcher;
 
+use crate::limits::settings::{LimitSettings, parse_address_limit};
 use crate::{App, Parts};
 
 /// What this process calls itself.
@@ -38,6 +42,19 @@ pub struct Cli {
 pub enum Command {
     /// Bring the database's schema up to date, and exit
     Migrate,
+    /// Look after audit entries
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Find entries that were changed, removed or inserted; fails if there are any
+    Verify {
+        /// Only this tenant's
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -54,6 +71,13 @@ pub struct ServeArgs {
     /// Who may register: open, invite, closed [default: open]
     #[arg(long, env = "REGISTRATION")]
     registration: Option<String>,
+    /// Requests a minute by plan, of a tenant, of one person in it, of one API key: starter=6000/600/1200,pro=…
+    /// [default: so high that they bother nobody]
+    #[arg(long, env = "RATE_LIMITS")]
+    rate_limits: Option<String>,
+    /// Requests a minute to /auth by one address [default: 6000]
+    #[arg(long, env = "AUTH_RATE_LIMIT")]
+    auth_rate_limit: Option<String>,
     #[command(flatten)]
     traces: TraceArgs,
     #[command(flatten)]
@@ -71,6 +95,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Private networks that webhooks and calls may reach all the same; the worker must be told too.
     pub nets: AllowedNets,
+    /// How much callers may ask for.
+    pub limits: LimitSettings,
 }
 
 impl Settings {
@@ -124,6 +150,8 @@ impl Cli {
         let public_url = args.public_url.read(&args.api_addr, &mut faults);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
         let nets = args.egress.read(&mut faults);
+        let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
+        let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         let traces = args.traces.read(PROCESS, &mut faults);
         let sentry = args.sentry.read(&mut faults);
@@ -131,10 +159,12 @@ impl Cli {
         let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
             anyhow::bail!("a part of the configuration is missing");
         };
+        let limits = limits.unwrap_or_default();
         let settings = Settings {
             public_url: public_url.join(""),
             registration: registration.unwrap_or(Registration::Open),
             nets,
+            limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
         };
         let app = App::new(Parts {
             db: stores.db,
@@ -151,6 +181,19 @@ impl Cli {
             grace,
             telemetry: Telemetry { process: PROCESS, log: self.log.clone(), traces, sentry },
         })
+    }
+
+    /// The database and the keys, for `audit`.
+    ///
+    /// # Errors
+    /// Names every fault at once.
+    pub fn database_and_keys(&self) -> anyhow::Result<(millwork_shared::infra::db::Db, Arc<KeyRing>)> {
+        let mut faults = Faults::default();
+        let keys = self.serve.keys.read(&mut faults);
+        let db = self.stores.open_database(1);
+        faults.finish()?;
+        let keys = keys.ok_or_else(|| anyhow::anyhow!("MASTER_KEYS: missing"))?;
+        Ok((db?, keys))
     }
 
     /// The database alone, for `migrate`.
@@ -190,6 +233,10 @@ mod tests {
             "x",
             "--sentry-dsn",
             "x",
+            "--rate-limits",
+            "x",
+            "--auth-rate-limit",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -203,6 +250,8 @@ mod tests {
             "EGRESS_ALLOW_CIDRS",
             "OTEL_EXPORTER_OTLP_ENDPOINT",
             "SENTRY_DSN",
+            "RATE_LIMITS",
+            "AUTH_RATE_LIMIT",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

@@ -5,6 +5,8 @@ pub mod alerts;
 /// Keys of programs.
 pub mod api_keys;
 mod app;
+/// Who changed what.
+pub mod audit;
 /// Who is calling, and how one becomes someone.
 pub mod auth;
 /// Jobs that are counted together.
@@ -19,6 +21,8 @@ pub mod health;
 pub mod http;
 /// Work that is done later.
 pub mod jobs;
+/// How much a caller may ask for.
+pub mod limits;
 /// Figures for Prometheus.
 pub mod metrics;
 /// Classes of work, and pausing them.

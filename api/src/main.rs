@@ -1,8 +1,8 @@
 //! `millwork-api`: serves the HTTP API, and brings the schema up to date.
 
 use clap::Parser;
-use millwork_api::config::{Cli, Command};
-use millwork_api::run;
+use millwork_api::config::{AuditCommand, Cli, Command};
+use millwork_api::{audit, run};
 use millwork_shared::infra::config::load_dotenv;
 
 fn main() -> anyhow::Result<()> {
@@ -16,6 +16,11 @@ fn main() -> anyhow::Result<()> {
             Some(Command::Migrate) => {
                 cli.log.install();
                 run::migrate(cli.database()?).await
+            }
+            Some(Command::Audit(AuditCommand::Verify { tenant })) => {
+                cli.log.install();
+                let (db, keys) = cli.database_and_keys()?;
+                audit::verify::run(&db, &keys, tenant, &mut std::io::stdout()).await
             }
             None => run::serve(cli.config()?).await,
         }

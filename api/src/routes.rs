@@ -9,7 +9,9 @@ use crate::App;
 use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
-use crate::{alerts, api_keys, auth, batches, events, health, jobs, metrics, queues, schedules, webhooks, workers};
+use crate::{
+    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, schedules, webhooks, workers,
+};
 
 /// Groups of the reference.
 #[derive(Tags)]
@@ -31,6 +33,7 @@ fn apis() -> impl OpenApi {
         auth::own::OwnApi,
         auth::recovery::RecoveryApi,
         api_keys::ApiKeysApi,
+        audit::AuditApi,
         jobs::JobsApi,
         jobs::bulk::BulkApi,
         batches::BatchesApi,

@@ -9,6 +9,7 @@ use apalis_cron::{CronScheduler, Tick};
 use chrono::Utc;
 use futures::FutureExt;
 use millwork_shared::Result;
+use millwork_shared::audit::jobs::{ExpireAudit, SealAudit};
 use millwork_shared::auth::jobs::RotateSigningKeys;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
@@ -20,6 +21,8 @@ pub async fn run(system: SystemDb, dispatcher: Dispatcher) {
     let clock = Ticker { system, dispatcher };
     futures::join!(
         clock.every("every 10 minutes", "0 */10 * * * *", &RollPartitions {}),
+        clock.every("every minute", "15 * * * * *", &SealAudit {}),
+        clock.every("every day", "0 10 3 * * *", &ExpireAudit {}),
         clock.every("every 5 minutes", "30 */5 * * * *", &DeleteExpired {}),
         clock.every("every 10 minutes", "45 */10 * * * *", &RotateSigningKeys {}),
     );

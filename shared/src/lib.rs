@@ -2,6 +2,8 @@
 
 /// What tenants want to be told of: jobs that fail, queues that fall behind.
 pub mod alerts;
+/// Who changed what, when and from where.
+pub mod audit;
 /// Passwords, tokens, API keys: what proves who is calling.
 pub mod auth;
 /// Jobs that were submitted together, and what runs when all have ended.

@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::METRICS;
 
+/// Looks after audit entries.
+pub mod audit;
 /// Mails to users about their accounts.
 pub mod auth;
 /// Flags and environment.

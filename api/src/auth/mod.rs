@@ -41,6 +41,7 @@ use poem_openapi::OpenApi;
 use crate::App;
 use crate::config::Registration;
 use crate::http::{Answer, ApiError, Body, Caller, Created, NoContent, RequestInfo, Result};
+use crate::limits::Guess;
 use crate::routes::Tag;
 use client::From;
 use passwords::Check;
@@ -95,24 +96,16 @@ impl AuthApi {
     /// Without `tenant_id`, into the tenant that the person has belonged to for longest. A person has at most a hundred
     /// sessions; one more ends the oldest.
     #[oai(path = "/auth/login", method = "post", operation_id = "auth.login")]
-    async fn login(&self, app: Data<&App>, from: From, body: Body<Login>) -> Result<Answer<Session>> {
+    async fn login(
+        &self,
+        app: Data<&App>,
+        request: RequestInfo,
+        from: From,
+        body: Body<Login>,
+    ) -> Result<Answer<Session>> {
         let body = body.into_inner();
-        let refused = || ApiError::unauthenticated("login_refused", "no account has this address and this password");
-        let mut tx = app.db.identity().await?;
-        let known = tenants::find_login(&mut tx, &body.email.0).await?;
-        tx.commit().await?; // no connection is held while a password is hashed
-        let check = passwords::verify(body.password.0, known.as_ref().map(|login| login.password_hash.clone())).await?;
-        let login = known.filter(|_| check.is_right()).ok_or_else(refused)?;
-
-        let mut tx = app.db.identity().await?;
-        let still = match &check {
-            Check::Rehashed(fresh) => stored::replace(&mut tx, login.id, &login.password_hash, fresh).await?,
-            _ => stored::hold(&mut tx, login.id, &login.password_hash).await?,
-        };
-        if !still {
-            return Err(refused());
-        }
-        Answer::new(&enter(&app, tx, login.id, body.tenant_id.map(TenantId), &from.0).await?)
+        let guess = Guess::begin(&app, &body.email.0, &request).await?;
+        guess.end(&app, sign_in(&app, body, &from.0).await).await
     }
 
     /// Switch to another tenant
@@ -195,6 +188,25 @@ async fn enter(
     let session = Session::new(tenants::get_user(&mut tx, user).await?, tenants::get_tenant(&mut tx).await?, tokens);
     tx.commit().await?;
     Ok(session)
+}
+
+async fn sign_in(app: &App, body: Login, client: &Client) -> Result<Answer<Session>> {
+    let refused = || ApiError::unauthenticated("login_refused", "no account has this address and this password");
+    let mut tx = app.db.identity().await?;
+    let known = tenants::find_login(&mut tx, &body.email.0).await?;
+    tx.commit().await?; // no connection is held while a password is hashed
+    let check = passwords::verify(body.password.0, known.as_ref().map(|login| login.password_hash.clone())).await?;
+    let login = known.filter(|_| check.is_right()).ok_or_else(refused)?;
+
+    let mut tx = app.db.identity().await?;
+    let still = match &check {
+        Check::Rehashed(fresh) => stored::replace(&mut tx, login.id, &login.password_hash, fresh).await?,
+        _ => stored::hold(&mut tx, login.id, &login.password_hash).await?,
+    };
+    if !still {
+        return Err(refused());
+    }
+    Answer::new(&enter(app, tx, login.id, body.tenant_id.map(TenantId), client).await?)
 }
 
 /// `/.well-known/jwks.json`: the public keys of the access tokens.

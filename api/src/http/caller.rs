@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use millwork_shared::audit::{self, Actor};
 use millwork_shared::infra::ids::{ApiKeyId, SessionId, TenantId, UserId};
 use millwork_shared::tenants::{Permission, Permissions, Role};
 use poem::http::header;
@@ -50,7 +51,14 @@ impl Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(missing());
         }
-        verify(App::of(request)?, token.trim()).await
+        let app = App::of(request)?;
+        let caller = verify(app, token.trim()).await?;
+        audit::act_as(match caller.credential {
+            Credential::Session(_) => Actor::User(caller.user),
+            Credential::ApiKey(key) => Actor::ApiKey(key),
+        });
+        app.limits.admit(request, &caller).await?;
+        Ok(caller)
     }
 
     /// # Errors

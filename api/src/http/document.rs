@@ -107,6 +107,7 @@ fn problems(path: &str, method: &str, operation: &mut Value) {
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not `application/json`"),
         (has_body, "422", "The body does not fit; `errors` lists every fault"),
+        (true, "429", "Too many requests; see `Retry-After`"),
         (true, "500", "A fault of ours"),
         (true, "503", "A dependency is down; see `Retry-After`"),
     ];

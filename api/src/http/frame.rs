@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
+use millwork_shared::audit::{self, Origin};
 use millwork_shared::infra::panics;
 use millwork_shared::infra::telemetry::traces;
 use poem::http::{HeaderValue, StatusCode, header};
@@ -15,6 +16,7 @@ use super::guard::METHODS;
 use super::problem;
 use super::request::{RequestInfo, X_REQUEST_ID};
 use crate::App;
+use crate::limits::Slot;
 use crate::metrics::{METRICS, Seen};
 
 /// Longest time a request may take until its answer begins.
@@ -29,7 +31,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let mut info = RequestInfo::of(request.headers());
+        let mut info = RequestInfo::of(&request);
         let seen = Seen::default();
         let in_flight = METRICS.begin(&seen);
         let span = tracing::info_span!(
@@ -41,20 +43,30 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
         // Health checks and scrapes are in no trace.
         let is_traced = traces::are_on() && request.uri().path().starts_with("/api/");
         let trace = if is_traced { info.trace() } else { None };
+        let origin = Origin::of_request(
+            info.address(),
+            request.headers().get(header::USER_AGENT).and_then(|name| name.to_str().ok()),
+            info.id(),
+        );
         request.set_data(info.clone());
         request.set_data(self.app.clone());
+        let standing = Slot::default();
         request.set_data(seen);
+        request.set_data(standing.clone());
         let answer = async {
             let response = self.answer(request).await;
             problem::finish(response, &info)
         };
-        let mut response = answer.instrument(span).await;
+        let mut response = audit::within(origin, answer.instrument(span)).await;
         if let Some(span) = trace {
             note_answer(span, in_flight.route(), response.status());
         }
         in_flight.end(response.status());
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, info.id_header());
+        if let Some(standing) = standing.get() {
+            standing.write(headers);
+        }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)
     }
@@ -131,6 +143,7 @@ mod tests {
                 public_url: "http://x.example".into(),
                 registration: Registration::Open,
                 nets: Default::default(),
+                limits: Default::default(),
             },
         });
         app.set_ready();

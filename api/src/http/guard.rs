@@ -11,6 +11,9 @@ use poem_openapi::registry::{MetaApi, Registry};
 
 use super::error::ApiError;
 use super::problem::{self, Problem};
+use super::request::RequestInfo;
+use crate::App;
+use crate::limits::{Cost, settings};
 use crate::metrics::{Route, Seen};
 
 /// The routes of `T`, each answering in problem documents, with a 405 (and `Allow`) for every other method.
@@ -48,7 +51,9 @@ fn complete(pattern: &str, methods: HashMap<Method, BoxEndpoint<'static>>) -> Ha
     let known: Vec<Method> = methods.keys().cloned().collect();
     let explained = |(method, inner): (Method, _)| {
         let route = Arc::new(Route::new(method.as_str(), pattern));
-        (method, Explained { route, inner }.boxed())
+        let cost = settings::cost(method.as_str(), pattern);
+        let by_address = settings::is_by_address(method.as_str(), pattern);
+        (method, Explained { route, cost, by_address, inner }.boxed())
     };
     let mut complete: HashMap<Method, BoxEndpoint<'static>> = methods.into_iter().map(explained).collect();
     for method in METHODS {
@@ -84,14 +89,26 @@ pub fn get_only(pattern: &str, endpoint: impl Endpoint<Output = Response> + 'sta
 /// Gives the framework's errors their problem while their type is still known, and the request its route.
 struct Explained<E> {
     route: Arc<Route>,
+    /// In plain requests, for the limits.
+    cost: u32,
+    /// Whether requests are counted by where they come from.
+    by_address: bool,
     inner: E,
 }
 
 impl<E: Endpoint<Output = Response>> Endpoint for Explained<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
+    async fn call(&self, mut request: Request) -> Result<Response> {
         Seen::note(&request, &self.route);
+        if self.cost != 1 {
+            request.set_data(Cost(self.cost));
+        }
+        if self.by_address
+            && let Some(address) = request.data::<RequestInfo>().and_then(RequestInfo::address)
+        {
+            App::of(&request)?.limits.admit_address(address).await?;
+        }
         let result = self.inner.call(request).await;
         match result {
             Err(error) if error.data::<Problem>().is_none() && !error.is_from_response() => {

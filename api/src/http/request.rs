@@ -1,9 +1,11 @@
 //! Who asked, under which name, as part of which trace.
 
+use std::net::IpAddr;
+
 use millwork_shared::infra::ids::RequestId;
 use millwork_shared::infra::telemetry::traces::{self, SpanKind};
 use millwork_shared::jobs::Cause;
-use poem::http::{HeaderMap, HeaderName, HeaderValue};
+use poem::http::{HeaderName, HeaderValue};
 use poem::{FromRequest, Request, RequestBody};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -15,14 +17,22 @@ pub struct RequestInfo {
     id: HeaderValue,
     /// The span that others follow from: the caller's, or ours where traces are on.
     traceparent: Option<HeaderValue>,
+    address: Option<IpAddr>,
 }
 
 impl RequestInfo {
     /// Keeps the caller's names if they are well-formed, and makes an id otherwise.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(request: &Request) -> Self {
+        let headers = request.headers();
         let id = headers.get(X_REQUEST_ID).filter(|v| is_request_id(v.as_bytes())).cloned();
         let traceparent = headers.get(TRACEPARENT).filter(|v| is_traceparent(v.as_bytes())).cloned();
-        Self { id: id.unwrap_or_else(generate), traceparent }
+        let address = request.remote_addr().as_socket_addr().map(|address| address.ip().to_canonical());
+        Self { id: id.unwrap_or_else(generate), traceparent, address }
+    }
+
+    /// Where the request came from.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     /// Continues the caller's trace, if traces are on; what the request causes follows from the span.
@@ -51,7 +61,7 @@ impl RequestInfo {
 
 impl<'a> FromRequest<'a> for RequestInfo {
     async fn from_request(req: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(req.data::<Self>().cloned().unwrap_or_else(|| Self::of(req.headers())))
+        Ok(req.data::<Self>().cloned().unwrap_or_else(|| Self::of(req)))
     }
 }
 

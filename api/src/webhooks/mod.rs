@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millwork_shared::audit::queries as audit;
 use millwork_shared::infra::ids::WebhookId;
 use millwork_shared::tenants::Permission;
 use millwork_shared::webhooks::generate_secret;
@@ -157,6 +158,7 @@ impl WebhooksApi {
         let id = WebhookId(id.0);
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get_secret(&mut tx, id).await?;
+        audit::record(&mut tx, "webhook.secret_shown", ("webhook", &id.to_string()), None).await?;
         tx.commit().await?;
         let secret = sealed::open_secret(&app.keys, id, &row.sealed_secret)?;
         Answer::new(&WebhookSecret { secret, old_secret_until: row.old_secret_until.map(Time) })

@@ -4,6 +4,7 @@
 
 mod alerts;
 mod api_keys;
+mod audit;
 mod auth;
 mod batches;
 mod events;
@@ -11,6 +12,7 @@ mod flows;
 mod health;
 mod idempotency;
 mod jobs;
+mod limits;
 mod metrics;
 mod openapi;
 mod problems;

@@ -26,10 +26,11 @@ pub enum Template {
     Invitation,
     JobsFailed,
     QueueBacklogged,
+    SignInLocked,
 }
 
 impl Template {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
@@ -38,6 +39,7 @@ impl Template {
         Self::Invitation,
         Self::JobsFailed,
         Self::QueueBacklogged,
+        Self::SignInLocked,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +52,7 @@ impl Template {
             Self::Invitation => "invitation",
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
+            Self::SignInLocked => "sign_in_locked",
         }
     }
 
@@ -86,6 +89,9 @@ impl Template {
                         variable("error", Line),
                     ]
                 }
+            }
+            Self::SignInLocked => {
+                const { &[variable("name", Line), variable("count", Count), variable("address", Line)] }
             }
             Self::QueueBacklogged => {
                 const {

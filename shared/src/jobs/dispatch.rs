@@ -140,6 +140,11 @@ impl Dispatcher {
         Self::with_prefix(redis, "mw")
     }
 
+    /// What its keys start with.
+    pub fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
     /// A dispatcher whose keys start with `prefix`.
     pub fn with_prefix(redis: Redis, prefix: &'static str) -> Self {
         let scripts = Scripts {

@@ -5,8 +5,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// What a tenant pays for.
+mod plan;
 /// Every statement on tenants, people and memberships.
 pub mod queries;
+
+pub use plan::Plan;
 
 /// Declares every permission once: variant and `resource:action`.
 macro_rules! permissions {
@@ -30,6 +34,7 @@ permissions! {
     AlertsWrite = "alerts:write",
     ApiKeysRead = "api_keys:read",
     ApiKeysWrite = "api_keys:write",
+    AuditLogsRead = "audit_logs:read",
     EventTypesRead = "event_types:read",
     EventTypesWrite = "event_types:write",
     EventsPublish = "events:publish",
@@ -117,9 +122,9 @@ impl Role {
         use Permission::*;
         match self {
             Self::Owner | Self::Admin => true,
-            Self::Developer => !matches!(permission, JobsCleanup | ApiKeysWrite),
+            Self::Developer => !matches!(permission, JobsCleanup | ApiKeysWrite | AuditLogsRead),
             Self::Support => permission.as_str().ends_with(":read") || matches!(permission, JobsRetry | JobsCancel),
-            Self::Viewer => permission.as_str().ends_with(":read"),
+            Self::Viewer => permission.as_str().ends_with(":read") && permission != AuditLogsRead,
         }
     }
 

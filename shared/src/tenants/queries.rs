@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Role;
+use super::{Plan, Role};
 use crate::error::OnConstraint;
 use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{TenantId, UserId};
@@ -141,6 +141,13 @@ pub async fn list_memberships(
     .bind(limit)
     .fetch_all(&mut **tx)
     .await?)
+}
+
+/// The plan of a tenant.
+pub async fn find_plan(tx: &mut IdentityTx, tenant: TenantId) -> Result<Option<Plan>> {
+    let plan: Option<String> =
+        sqlx::query_scalar("select plan from tenants where id = $1").bind(tenant).fetch_optional(&mut **tx).await?;
+    plan.map(|plan| plan.parse()).transpose().map_err(|fault: String| Error::Internal(anyhow::anyhow!(fault)))
 }
 
 /// The role of an active member.

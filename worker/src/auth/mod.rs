@@ -10,6 +10,8 @@ use crate::runtime::Run;
 
 /// The kind `auth.rotate_signing_keys`.
 pub mod rotate_signing_keys;
+/// The kind `auth.send_lockout`.
+pub mod send_lockout;
 /// The kind `auth.send_notice`.
 pub mod send_notice;
 /// The kind `auth.send_password_reset`.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use apalis_core::task::Task;
 use futures::FutureExt;
 use millwork_shared::Category;
+use millwork_shared::audit::{self, Origin};
 use millwork_shared::infra::panics::{self, Panicked};
 use millwork_shared::infra::telemetry::traces::{self, SpanKind};
 use millwork_shared::jobs::queries::Claimed;
@@ -148,6 +149,8 @@ impl JobService {
     async fn handle(&self, claimed: &Claimed, run: &Arc<Run>) -> Outcome {
         // Reading the payload and making the future may panic too.
         let handler = async { self.registry.start(&claimed.kind, &claimed.payload, run.clone()).await };
+        let origin = Origin::of_job(claimed.id, claimed.cause.request_id.clone());
+        let handler = audit::within(origin, handler);
         tokio::select! {
             outcome = AssertUnwindSafe(handler).catch_unwind() => outcome.unwrap_or_else(|panic| panicked(&*panic)),
             () = tokio::time::sleep_until(run.deadline) => timed_out(claimed.timeout_ms),

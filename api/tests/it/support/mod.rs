@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 pub use client::{Client, Reply};
 pub use ledger::PATIENCE;
 use millwork_api::config::{Registration, Settings};
+use millwork_api::limits::settings::LimitSettings;
 use millwork_api::{App, Parts, http::server};
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::crypto::KeyRing;
@@ -49,11 +50,18 @@ pub struct Options {
     pub ready: bool,
     /// Private networks that may be called.
     pub nets: AllowedNets,
+    pub limits: LimitSettings,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { registration: Registration::Open, redis_url: redis_url(), ready: true, nets: AllowedNets::default() }
+        Self {
+            registration: Registration::Open,
+            redis_url: redis_url(),
+            ready: true,
+            nets: AllowedNets::default(),
+            limits: LimitSettings::default(),
+        }
     }
 }
 
@@ -140,7 +148,12 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         redis,
         keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
         clock: db.clock.clone(),
-        settings: Settings { public_url: url.clone(), registration: options.registration, nets: options.nets.clone() },
+        settings: Settings {
+            public_url: url.clone(),
+            registration: options.registration,
+            nets: options.nets.clone(),
+            limits: options.limits.clone(),
+        },
     });
     if options.ready {
         app.set_ready();

@@ -153,7 +153,7 @@ fn by_index() -> String {
 /// of the server the others in the pool are dead too.
 async fn begin_with(pool: &PgPool, begin: String) -> Result<Transaction> {
     let _waiting = super::metrics::waiting();
-    let begin = begin + NO_SILENCE;
+    let begin = begin + NO_SILENCE + &crate::audit::begin_setting();
     let started = async {
         match Transaction::begin(pool, &begin).await {
             Err(error) if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolTimedOut) => {
