@@ -187,19 +187,23 @@ impl Admission {
     /// cluster it may be the only one.
     pub async fn rescan(self: Arc<Self>) {
         let (mut queues, mut next) = (Queue::ALL.to_vec(), Instant::now());
+        let mut aftermath = None;
         loop {
-            if next <= Instant::now() {
-                (queues, next) = (Queue::ALL.to_vec(), Instant::now() + RESCAN);
+            let now = Instant::now();
+            if next <= now || aftermath.is_some_and(|at| at <= now) {
+                (queues, next) = (Queue::ALL.to_vec(), now + RESCAN);
+                aftermath = aftermath.filter(|at| *at > now);
             }
             match self.compare(&queues).await {
                 Ok(failed) if failed.is_empty() => {
-                    if self.troubled.swap(false, Ordering::Relaxed) {
-                        next = Instant::now() + AFTERMATH;
-                    } else if queues.len() == Queue::ALL.len() {
+                    if queues.len() == Queue::ALL.len() {
                         next = Instant::now() + RESCAN;
                     }
+                    if self.troubled.swap(false, Ordering::Relaxed) {
+                        aftermath = Some(Instant::now() + AFTERMATH);
+                    }
                     tokio::select! {
-                        () = tokio::time::sleep_until(next.into()) => {}
+                        () = tokio::time::sleep_until(aftermath.unwrap_or(next).min(next).into()) => {}
                         () = self.rescan_now.notified() => next = Instant::now(),
                     }
                     continue;

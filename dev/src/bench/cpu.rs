@@ -42,7 +42,13 @@ impl Meter {
     /// What was used since then.
     pub fn stop(self) -> Usage {
         let each = used_ms(&self.parts).into_iter().zip(&self.used_ms).map(|(now, before)| now - before);
-        let parts: Vec<_> = self.parts.iter().map(|part| part.name).zip(each).collect();
+        let mut parts: Vec<(&'static str, f64)> = Vec::new();
+        for (part, ms) in self.parts.iter().zip(each) {
+            match parts.iter_mut().find(|(name, _)| *name == part.name) {
+                Some((_, sum)) => *sum += ms, // of several processes of one kind
+                None => parts.push((part.name, ms)),
+            }
+        }
         let ours: f64 = parts.iter().map(|(_, ms)| ms).sum();
         let others_ms = (busy_ms() - self.busy_ms - ours).max(0.0);
         let elapsed_ms = self.at.elapsed().as_secs_f64() * 1000.0;
