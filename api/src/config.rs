@@ -15,6 +15,7 @@ use millwork_shared::infra::telemetry::LogConfig;
 use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::limits::settings::{LimitSettings, parse_address_limit};
+use crate::quotas::settings::QuotaSettings;
 use crate::{App, Parts};
 
 /// Connections to PostgreSQL. Requests hold one for milliseconds.
@@ -74,6 +75,9 @@ pub struct ServeArgs {
     /// Requests a minute to /auth by one address [default: 6000]
     #[arg(long, env = "AUTH_RATE_LIMIT")]
     auth_rate_limit: Option<String>,
+    /// Jobs and events a month and members, by plan: starter=100000/100000/5,pro=… [default: as good as none]
+    #[arg(long, env = "QUOTAS")]
+    quotas: Option<String>,
     /// Seconds that running requests may take to finish after SIGTERM [default: 25]
     #[arg(long, env = "SHUTDOWN_GRACE_S")]
     shutdown_grace_s: Option<String>,
@@ -89,6 +93,8 @@ pub struct Settings {
     pub nets: AllowedNets,
     /// How much callers may ask for.
     pub limits: LimitSettings,
+    /// How much tenants may use.
+    pub quotas: QuotaSettings,
 }
 
 impl Settings {
@@ -143,6 +149,7 @@ impl Cli {
         let nets = args.egress.read(&mut faults);
         let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
         let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
+        let quotas = faults.optional("QUOTAS", &args.quotas, QuotaSettings::from_str);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         faults.finish()?;
         let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
@@ -153,6 +160,7 @@ impl Cli {
             public_url: public_url.join(""),
             registration: registration.unwrap_or(Registration::Open),
             nets,
+            quotas: quotas.unwrap_or_default(),
             limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
         };
         let app = App::new(Parts {
@@ -216,6 +224,8 @@ mod tests {
             "x",
             "--auth-rate-limit",
             "x",
+            "--quotas",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -229,6 +239,7 @@ mod tests {
             "EGRESS_ALLOW_CIDRS",
             "RATE_LIMITS",
             "AUTH_RATE_LIMIT",
+            "QUOTAS",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

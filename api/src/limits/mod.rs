@@ -289,7 +289,7 @@ impl Limits {
     }
 
     /// The plan of a tenant, a minute old at most. Without the database the smallest one that is not known.
-    async fn plan(&self, tenant: TenantId) -> Plan {
+    pub async fn plan(&self, tenant: TenantId) -> Plan {
         let now = self.now();
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).copied();
         if let Some((plan, until)) = known

@@ -25,10 +25,11 @@ pub enum Template {
     JobsFailed,
     QueueBacklogged,
     SignInLocked,
+    QuotaReached,
 }
 
 impl Template {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
@@ -36,6 +37,7 @@ impl Template {
         Self::JobsFailed,
         Self::QueueBacklogged,
         Self::SignInLocked,
+        Self::QuotaReached,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -47,6 +49,7 @@ impl Template {
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
             Self::SignInLocked => "sign_in_locked",
+            Self::QuotaReached => "quota_reached",
         }
     }
 
@@ -80,6 +83,17 @@ impl Template {
                         variable("queue", Line),
                         variable("job", Line),
                         variable("error", Line),
+                    ]
+                }
+            }
+            Self::QuotaReached => {
+                const {
+                    &[
+                        variable("name", Line),
+                        variable("tenant", Line),
+                        variable("metric", Line),
+                        variable("percent", Count),
+                        variable("limit", Line),
                     ]
                 }
             }

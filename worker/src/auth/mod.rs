@@ -17,7 +17,7 @@ pub mod send_verification;
 pub mod send_welcome;
 
 /// Users have not told us their language yet, so theirs is the default.
-async fn send_to(
+pub async fn send_to(
     user: &Addressee,
     template: Template,
     variables: Map<String, Value>,

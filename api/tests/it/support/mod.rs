@@ -17,6 +17,7 @@ pub use client::{Client, Reply};
 pub use ledger::PATIENCE;
 use millwork_api::config::{Registration, Settings};
 use millwork_api::limits::settings::LimitSettings;
+use millwork_api::quotas::settings::QuotaSettings;
 use millwork_api::{App, Parts, http::server};
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::crypto::KeyRing;
@@ -50,6 +51,7 @@ pub struct Options {
     /// Private networks that may be called.
     pub nets: AllowedNets,
     pub limits: LimitSettings,
+    pub quotas: QuotaSettings,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             ready: true,
             nets: AllowedNets::default(),
             limits: LimitSettings::default(),
+            quotas: QuotaSettings::default(),
         }
     }
 }
@@ -91,6 +94,7 @@ impl TestApp {
                 registration: options.registration,
                 nets: options.nets,
                 limits: options.limits,
+                quotas: options.quotas,
             },
         });
         if options.ready {
