@@ -79,6 +79,12 @@ begin
     return sealed;
 end $$;
 
+-- Whatever else is partitioned is rolled by the day.
+create or replace function partitioned_tables() returns text[] language sql stable
+    return array (select c.relname::text from pg_class c
+                   where c.relkind = 'p' and c.relnamespace = 'public'::regnamespace and c.relname <> 'audit_logs'
+                   order by c.relname);
+
 -- Partitions by month. A row whose month has none waits in the default one.
 create function ensure_audit_partitions(months_ahead integer) returns integer
     language plpgsql security definer set search_path = public, pg_temp as $$

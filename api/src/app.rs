@@ -10,6 +10,7 @@ use millwork_shared::infra::db::Db;
 use millwork_shared::infra::disk::Volume;
 use millwork_shared::infra::health::Probes;
 use millwork_shared::infra::redis::Redis;
+use millwork_shared::infra::tasks;
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::followers::Followers;
 
@@ -27,6 +28,7 @@ use crate::jobs::intake::Intake;
 use crate::jobs::watch::JobWatch;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
+use crate::quotas::meter::{Meter, SWEEP};
 
 /// Made once at start, cheap to clone; endpoints take it as `Data<&App>`.
 #[derive(Clone)]
@@ -49,6 +51,8 @@ pub struct State {
     pub watch: JobWatch,
     /// How much callers may ask for.
     pub limits: Limits,
+    /// Units of quotas that this process may hand out.
+    pub meter: Arc<Meter>,
     pub signing: Signing,
     /// Stores events.
     pub publisher: Publisher,
@@ -81,11 +85,15 @@ impl App {
         let watch = JobWatch::start(db.clone());
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         let tokens = Arc::new(TokenCache::new(clock.clone()));
+        let meter = Arc::new(Meter::new(db.clone(), dispatcher.clone(), clock.clone(), settings.quotas));
         let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes: vec![Volume::temporary()] };
+        let mut looks = Metrics::watch(&probes);
+        tasks::join(&mut looks, give_back(meter.clone()));
         Self(Arc::new(State {
             limits: Limits::new(redis.clone(), dispatcher.prefix(), db.clone(), clock.clone(), settings.limits),
-            _looks: Metrics::watch(&probes),
+            _looks: looks,
             _news: revocation::listen(&redis, &tokens),
+            meter,
             probes,
             db,
             redis,
@@ -121,6 +129,14 @@ impl App {
 
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Gives back what was not used, for ever.
+async fn give_back(meter: Arc<Meter>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        meter.give_back(false).await;
     }
 }
 

@@ -17,6 +17,7 @@ use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::limits::settings::{LimitSettings, parse_address_limit};
+use crate::quotas::settings::QuotaSettings;
 use crate::{App, Parts};
 
 /// What this process calls itself.
@@ -78,6 +79,9 @@ pub struct ServeArgs {
     /// Requests a minute to /auth by one address [default: 6000]
     #[arg(long, env = "AUTH_RATE_LIMIT")]
     auth_rate_limit: Option<String>,
+    /// Jobs and events a month and members, by plan: starter=100000/100000/5,pro=… [default: as good as none]
+    #[arg(long, env = "QUOTAS")]
+    quotas: Option<String>,
     #[command(flatten)]
     traces: TraceArgs,
     #[command(flatten)]
@@ -97,6 +101,8 @@ pub struct Settings {
     pub nets: AllowedNets,
     /// How much callers may ask for.
     pub limits: LimitSettings,
+    /// How much tenants may use.
+    pub quotas: QuotaSettings,
 }
 
 impl Settings {
@@ -152,6 +158,7 @@ impl Cli {
         let nets = args.egress.read(&mut faults);
         let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
         let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
+        let quotas = faults.optional("QUOTAS", &args.quotas, QuotaSettings::from_str);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         let traces = args.traces.read(PROCESS, &mut faults);
         let sentry = args.sentry.read(&mut faults);
@@ -164,6 +171,7 @@ impl Cli {
             public_url: public_url.join(""),
             registration: registration.unwrap_or(Registration::Open),
             nets,
+            quotas: quotas.unwrap_or_default(),
             limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
         };
         let app = App::new(Parts {
@@ -237,6 +245,8 @@ mod tests {
             "x",
             "--auth-rate-limit",
             "x",
+            "--quotas",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -252,6 +262,7 @@ mod tests {
             "SENTRY_DSN",
             "RATE_LIMITS",
             "AUTH_RATE_LIMIT",
+            "QUOTAS",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

@@ -27,6 +27,8 @@ pub mod limits;
 pub mod metrics;
 /// Classes of work, and pausing them.
 pub mod queues;
+/// What a tenant may use by its plan.
+pub mod quotas;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.

@@ -10,7 +10,7 @@ use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, schedules, webhooks, workers,
+    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, schedules, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -36,6 +36,7 @@ fn apis() -> impl OpenApi {
         audit::AuditApi,
         jobs::JobsApi,
         jobs::bulk::BulkApi,
+        quotas::QuotasApi,
         batches::BatchesApi,
         schedules::SchedulesApi,
         alerts::AlertsApi,

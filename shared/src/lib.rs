@@ -28,6 +28,8 @@ pub mod infra;
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.
 pub mod maintenance;
+/// What a tenant may use in a month, and what it has used.
+pub mod quotas;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
 /// Tenants, and the roles people hold in them.

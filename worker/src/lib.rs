@@ -33,6 +33,8 @@ pub mod jobs;
 pub mod maintenance;
 /// Figures for Prometheus.
 pub mod metrics;
+/// Mails about quotas.
+pub mod quotas;
 /// Contents page: every feature's handlers.
 pub mod registry;
 /// Claim, run and complete: everything that handlers need not know.

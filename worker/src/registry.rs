@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
-use crate::{audit, auth, email, jobs, maintenance};
+use crate::{audit, auth, email, jobs, maintenance, quotas};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
@@ -21,6 +21,7 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(auth::send_lockout::send_lockout)
         .with(audit::seal::seal)
         .with(audit::expire::expire)
+        .with(quotas::send_notice::send_notice)
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
         .with(maintenance::clean_up)

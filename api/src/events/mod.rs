@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millwork_shared::events::queries::{self, Filter, Topic, TypeChange};
 use millwork_shared::events::{PAYLOAD_MAX_BYTES, id_fault, is_type_name};
 use millwork_shared::infra::ids::{EventId, EventTypeId};
+use millwork_shared::quotas::Metric;
 use millwork_shared::tenants::Permission;
 use poem::http::StatusCode;
 use poem::web::Data;
@@ -18,6 +19,7 @@ use crate::http::{
     Accepted, Answer, ApiError, Begun, Body, Caller, Created, Fault, Idempotency, IfMatch, List, NoContent, Page,
     QuickBody, RequestInfo, Result, Time, body,
 };
+use crate::quotas;
 use crate::routes::Tag;
 
 /// Stores events, many in one transaction.
@@ -66,7 +68,12 @@ impl EventsApi {
             cause: request.cause(),
             key: name.map(|key| Key { route, key, body_hash: body::hash(&raw) }),
         };
-        match publish_checked(&app, draft).await {
+        let units = quotas::take(&app, caller.tenant, Metric::Events, 1).await?;
+        let published = publish_checked(&app, draft).await;
+        if published.as_ref().is_ok_and(|answer| !answer.rendered().replayed) {
+            units.keep();
+        }
+        match published {
             // What was accepted once under this key is not refused because its type has changed since.
             Err(error) if error.status() == StatusCode::UNPROCESSABLE_ENTITY && key.key.is_some() => {
                 match key.begin(&app, &caller, body::hash(&raw)).await? {

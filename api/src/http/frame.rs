@@ -144,6 +144,7 @@ mod tests {
                 registration: Registration::Open,
                 nets: Default::default(),
                 limits: Default::default(),
+                quotas: Default::default(),
             },
         });
         app.set_ready();

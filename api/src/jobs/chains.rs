@@ -8,6 +8,7 @@ use millwork_shared::jobs::chains::Wait;
 use millwork_shared::jobs::dispatch::Ticket;
 use millwork_shared::jobs::queries::{self, Followed};
 use millwork_shared::jobs::{Due, NewJob};
+use millwork_shared::quotas::Metric;
 use poem::web::Data;
 
 use super::not_unique;
@@ -16,6 +17,7 @@ use super::types::Job;
 use crate::App;
 use crate::http::idempotency::Work;
 use crate::http::{Accepted, ApiError, Begun, Caller, Fault, Idempotency, Result};
+use crate::quotas;
 
 /// Stores a job that is to run after others.
 pub async fn submit(
@@ -30,6 +32,7 @@ pub async fn submit(
         Begun::Replay(answer) => return Ok(answer.into()),
         Begun::Work(work) => work,
     };
+    let units = quotas::take(app, caller.tenant, Metric::Jobs, 1).await?;
     let jobs = std::slice::from_ref(&job);
     if let Some((_, holder)) = queries::enqueue_free(&mut work, jobs).await? {
         return Err(not_unique(None, holder));
@@ -37,6 +40,7 @@ pub async fn submit(
     let followed = follow(&mut work, std::slice::from_ref(&wait), |_| String::new()).await?;
     let location = app.url(&format!("/api/v1/jobs/{}", job.id));
     let answer = work.finish(Accepted::at(&Job::from(&job).after(&wait, &followed)?, location)?).await?;
+    units.keep();
     offer(app, jobs, &followed);
     Ok(answer)
 }
@@ -55,6 +59,7 @@ pub async fn submit_batch(
     };
     let Batch { mut jobs, waits, options } = batch;
     let count = jobs.len();
+    let units = quotas::take(app, caller.tenant, Metric::Jobs, count).await?;
     let counted = options.map(|Options { name, on_complete }| {
         let ids = jobs.iter().map(|job| job.id).collect();
         let counted =
@@ -87,6 +92,7 @@ pub async fn submit_batch(
         None => Accepted::new(&shown)?,
     };
     let answer = work.finish(answer).await?;
+    units.keep();
     offer(app, &jobs, &followed);
     Ok(answer)
 }

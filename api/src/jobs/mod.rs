@@ -25,6 +25,7 @@ use millwork_shared::infra::ids::{BatchId, JobId, ScheduleId};
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
+use millwork_shared::quotas::Metric;
 use millwork_shared::tenants::Permission;
 use poem::http::StatusCode;
 use poem::web::Data;
@@ -44,6 +45,7 @@ use crate::http::{
     idempotency,
 };
 use crate::metrics::METRICS;
+use crate::quotas;
 use crate::routes::Tag;
 
 /// Largest body of one job.
@@ -92,8 +94,12 @@ impl JobsApi {
             }
             None => None,
         };
+        let units = quotas::take(&app, caller.tenant, Metric::Jobs, 1).await?;
         match app.intake.store(job, record).await? {
-            Stored::New => Ok(answer),
+            Stored::New => {
+                units.keep();
+                Ok(answer)
+            }
             Stored::Replay(record) => Ok(idempotency::replay(&record, body_hash, &app.keys)?.into()),
             Stored::NotUnique(holder) => Err(not_unique(None, holder)),
         }

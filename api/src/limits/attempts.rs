@@ -111,10 +111,10 @@ impl Limits {
             Deed::Fail => "fail",
             Deed::Forget => "forget",
         };
-        let mut call = self.scripts.attempts.key(format!("{}:attempts:{{{}}}", self.prefix, subject.key));
+        let mut call = self.scripts.attempts.call(&[format!("{}:attempts:{{{}}}", self.prefix, subject.key)]);
         call.arg(name).arg(free).arg(first.as_millis() as u64).arg(longest.as_millis() as u64);
         call.arg(FORGOTTEN_AFTER.as_millis() as u64).arg(self.clock.offset().as_millis() as u64);
-        match self.call::<(u64, u32)>(call).await {
+        match self.call::<(u64, u32)>(&call).await {
             Some((wait_ms, count)) => (Duration::from_millis(wait_ms), count),
             None => self.failures.apply(subject, deed, self.now()),
         }

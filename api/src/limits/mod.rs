@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::{ApiKeyId, TenantId, UserId};
-use millwork_shared::infra::redis::Redis;
+use millwork_shared::infra::redis::{Call, Redis, Script};
 use millwork_shared::tenants::{Plan, queries};
 use poem::Request;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use redis::{FromRedisValue, Script, ScriptInvocation};
+use redis::FromRedisValue;
 
 use self::attempts::{Failures, Subject as Guesser};
 pub use self::guess::Guess;
@@ -235,13 +235,14 @@ impl Limits {
     }
 
     async fn ask(&self, question: &Question<'_>) -> Answer {
-        let mut call = self.scripts.window.prepare_invoke();
+        let keys: Vec<_> = question.counters.iter().map(|(key, _)| (*key).to_owned()).collect();
+        let mut call = self.scripts.window.call(&keys);
         call.arg(question.wanted).arg(question.least).arg(question.back).arg(WINDOW_MS);
         call.arg(self.clock.offset().as_millis() as u64);
-        for (key, limit) in question.counters {
-            call.key(*key).arg(*limit);
+        for (_, limit) in question.counters {
+            call.arg(*limit);
         }
-        match self.call::<Vec<u64>>(call).await.as_deref() {
+        match self.call::<Vec<u64>>(&call).await.as_deref() {
             Some([granted, wait_ms, reset_ms, left @ ..]) => {
                 let first = left.first().copied().unwrap_or_default();
                 let left = [first, left.get(1).copied().unwrap_or(first)];
@@ -252,7 +253,7 @@ impl Limits {
     }
 
     /// Runs a script; None when Redis does not answer, or did not a moment ago.
-    async fn call<T: FromRedisValue>(&self, call: ScriptInvocation<'_>) -> Option<T> {
+    async fn call<T: FromRedisValue>(&self, call: &Call<'_>) -> Option<T> {
         let now_ms = self.started.elapsed().as_millis() as u64;
         let next_ms = now_ms + (PATIENCE + PAUSE).as_millis() as u64;
         let down_until = self.down_until.load(Ordering::Relaxed);
@@ -260,8 +261,7 @@ impl Limits {
         if down_until != 0 && (now_ms < down_until || asks().is_err()) {
             return None; // one of those who come after the pause looks whether it is back
         }
-        let mut redis = self.redis.clone();
-        let error = match tokio::time::timeout(PATIENCE, call.invoke_async(&mut redis)).await {
+        let error = match tokio::time::timeout(PATIENCE, call.run(&self.redis)).await {
             Ok(Ok(answer)) => {
                 if down_until != 0 {
                     self.down_until.store(0, Ordering::Relaxed);
@@ -289,7 +289,7 @@ impl Limits {
     }
 
     /// The plan of a tenant, a minute old at most. Without the database the smallest one that is not known.
-    async fn plan(&self, tenant: TenantId) -> Plan {
+    pub async fn plan(&self, tenant: TenantId) -> Plan {
         let now = self.now();
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).copied();
         if let Some((plan, until)) = known

@@ -18,6 +18,7 @@ mod openapi;
 mod problems;
 mod process;
 mod queues;
+mod quotas;
 mod schedules;
 mod sentry;
 mod server;

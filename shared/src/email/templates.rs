@@ -27,10 +27,11 @@ pub enum Template {
     JobsFailed,
     QueueBacklogged,
     SignInLocked,
+    QuotaReached,
 }
 
 impl Template {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
@@ -40,6 +41,7 @@ impl Template {
         Self::JobsFailed,
         Self::QueueBacklogged,
         Self::SignInLocked,
+        Self::QuotaReached,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -53,6 +55,7 @@ impl Template {
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
             Self::SignInLocked => "sign_in_locked",
+            Self::QuotaReached => "quota_reached",
         }
     }
 
@@ -87,6 +90,17 @@ impl Template {
                         variable("queue", Line),
                         variable("job", Line),
                         variable("error", Line),
+                    ]
+                }
+            }
+            Self::QuotaReached => {
+                const {
+                    &[
+                        variable("name", Line),
+                        variable("tenant", Line),
+                        variable("metric", Line),
+                        variable("percent", Count),
+                        variable("limit", Line),
                     ]
                 }
             }

@@ -48,6 +48,7 @@ permissions! {
     QueuesWrite = "queues:write",
     SchedulesRead = "schedules:read",
     SchedulesWrite = "schedules:write",
+    UsageRead = "usage:read",
     WebhooksRead = "webhooks:read",
     WebhooksSecret = "webhooks:secret",
     WebhooksWrite = "webhooks:write",

@@ -22,7 +22,7 @@ pub mod send_verification;
 pub mod send_welcome;
 
 /// Users have not told us their language yet, so theirs is the default.
-async fn send_to(
+pub async fn send_to(
     (name, email): (&str, &str),
     template: Template,
     variables: Map<String, Value>,

@@ -26,5 +26,5 @@ pub async fn send_lockout(job: SendLockout, run: Arc<Run>, ctx: Arc<Context>) ->
         ("count".to_owned(), job.failures.into()),
         ("address".to_owned(), line(job.address.as_deref().unwrap_or("?")).into()),
     ]);
-    send_to(&user, Template::SignInLocked, variables, &run, &ctx).await
+    send_to((&user.name, &user.email), Template::SignInLocked, variables, &run, &ctx).await
 }

@@ -17,6 +17,7 @@ pub use client::{Client, Reply};
 pub use ledger::PATIENCE;
 use millwork_api::config::{Registration, Settings};
 use millwork_api::limits::settings::LimitSettings;
+use millwork_api::quotas::settings::QuotaSettings;
 use millwork_api::{App, Parts, http::server};
 use millwork_shared::egress::AllowedNets;
 use millwork_shared::infra::crypto::KeyRing;
@@ -51,6 +52,7 @@ pub struct Options {
     /// Private networks that may be called.
     pub nets: AllowedNets,
     pub limits: LimitSettings,
+    pub quotas: QuotaSettings,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             ready: true,
             nets: AllowedNets::default(),
             limits: LimitSettings::default(),
+            quotas: QuotaSettings::default(),
         }
     }
 }
@@ -153,6 +156,7 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
             registration: options.registration,
             nets: options.nets.clone(),
             limits: options.limits.clone(),
+            quotas: options.quotas.clone(),
         },
     });
     if options.ready {

@@ -19,7 +19,7 @@ mod link;
 mod script;
 
 pub use channel::Listener;
-pub use script::Script;
+pub use script::{Call, Script};
 
 /// Longest wait for one answer. The crate's own default, 500 ms, is shorter than a busy server's hiccup.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -52,6 +52,8 @@ const fn source(template: Template, locale: Locale) -> &'static str {
         (Template::Invitation, Locale::De) => include_str!("de/invitation.jinja"),
         (Template::JobsFailed, Locale::En) => include_str!("en/jobs_failed.jinja"),
         (Template::JobsFailed, Locale::De) => include_str!("de/jobs_failed.jinja"),
+        (Template::QuotaReached, Locale::En) => include_str!("en/quota_reached.jinja"),
+        (Template::QuotaReached, Locale::De) => include_str!("de/quota_reached.jinja"),
         (Template::SignInLocked, Locale::En) => include_str!("en/sign_in_locked.jinja"),
         (Template::SignInLocked, Locale::De) => include_str!("de/sign_in_locked.jinja"),
         (Template::QueueBacklogged, Locale::En) => include_str!("en/queue_backlogged.jinja"),

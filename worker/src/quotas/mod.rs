@@ -1,0 +1,4 @@
+//! Mails about quotas.
+
+/// The kind `quotas.send_notice`.
+pub mod send_notice;
