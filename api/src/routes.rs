@@ -30,6 +30,7 @@ fn apis() -> impl OpenApi {
         auth::AuthApi,
         auth::own::OwnApi,
         auth::recovery::RecoveryApi,
+        auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
         jobs::JobsApi,
         jobs::bulk::BulkApi,
