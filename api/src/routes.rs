@@ -32,6 +32,7 @@ fn apis() -> impl OpenApi {
         auth::AuthApi,
         auth::own::OwnApi,
         auth::recovery::RecoveryApi,
+        auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
         audit::AuditApi,
         jobs::JobsApi,

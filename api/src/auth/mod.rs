@@ -7,6 +7,8 @@ pub mod client;
 /// The form of an API key.
 pub mod key_text;
 mod mails;
+/// The second factor.
+pub mod mfa;
 /// What people do about their own sessions and tenants.
 pub mod own;
 /// Which passwords are refused.
@@ -21,6 +23,8 @@ pub mod revocation;
 pub mod sessions;
 /// Access tokens.
 pub mod signing;
+/// Codes by time.
+pub mod totp;
 mod types;
 /// Checks a bearer token of either form.
 pub mod verify;
@@ -94,7 +98,8 @@ impl AuthApi {
     /// Sign in
     ///
     /// Without `tenant_id`, into the tenant that the person has belonged to for longest. A person has at most a hundred
-    /// sessions; one more ends the oldest.
+    /// sessions; one more ends the oldest. Who has a second factor also sends `otp`, and is asked for it by the code
+    /// `otp_required`.
     #[oai(path = "/auth/login", method = "post", operation_id = "auth.login")]
     async fn login(
         &self,
@@ -206,6 +211,7 @@ async fn sign_in(app: &App, body: Login, client: &Client) -> Result<Answer<Sessi
     if !still {
         return Err(refused());
     }
+    let tx = mfa::second_step(app, tx, login.id, body.otp.as_deref()).await?;
     Answer::new(&enter(app, tx, login.id, body.tenant_id.map(TenantId), client).await?)
 }
 

@@ -52,11 +52,19 @@ pub struct Login {
     pub password: Password,
     /// For people who belong to several tenants
     pub tenant_id: Option<Uuid>,
+    /// For people with a second factor: a code of the authenticator app, or a recovery code
+    #[oai(validator(max_length = 64))]
+    pub otp: Option<String>,
 }
 
 impl Example for Login {
     fn example() -> Self {
-        Self { email: MailAddress("ann@acme.example".into()), password: Password::example(), tenant_id: None }
+        Self {
+            email: MailAddress("ann@acme.example".into()),
+            password: Password::example(),
+            tenant_id: None,
+            otp: None,
+        }
     }
 }
 
@@ -122,6 +130,72 @@ impl Example for ChangePassword {
 pub struct MailAsked {
     /// For people
     pub message: String,
+}
+
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub struct PasswordAgain {
+    #[oai(validator(max_length = 128))]
+    pub current_password: Password,
+}
+
+impl Example for PasswordAgain {
+    fn example() -> Self {
+        Self { current_password: Password::example() }
+    }
+}
+
+#[derive(Debug, Object, Deserialize)]
+pub struct Otp {
+    /// A code of the authenticator app
+    #[oai(validator(max_length = 64))]
+    pub otp: String,
+}
+
+#[derive(Debug, Object, Deserialize)]
+#[oai(example)]
+pub struct PasswordAndOtp {
+    #[oai(validator(max_length = 128))]
+    pub current_password: Password,
+    /// A code of the authenticator app, or a recovery code
+    #[oai(validator(max_length = 64))]
+    pub otp: String,
+}
+
+impl Example for PasswordAndOtp {
+    fn example() -> Self {
+        Self { current_password: Password::example(), otp: "123456".into() }
+    }
+}
+
+/// A second factor.
+#[derive(Debug, Object, Serialize)]
+pub struct Factor {
+    /// Whether sign-in asks for a code
+    pub enabled: bool,
+    pub recovery_codes_left: i64,
+}
+
+/// The secret of an authenticator app, shown this once.
+#[derive(Debug, Object, Serialize)]
+pub struct TotpSecret {
+    /// Base32
+    pub secret: String,
+    /// For a QR code
+    pub uri: String,
+}
+
+impl TotpSecret {
+    pub fn new(email: &str, secret: String) -> Self {
+        let account: String = url::form_urlencoded::byte_serialize(email.as_bytes()).collect();
+        Self { uri: format!("otpauth://totp/Millwork:{account}?secret={secret}&issuer=Millwork"), secret }
+    }
+}
+
+/// Shown this once.
+#[derive(Debug, Object, Serialize)]
+pub struct RecoveryCodes {
+    pub recovery_codes: Vec<String>,
 }
 
 /// A session that goes on.

@@ -196,7 +196,8 @@ async fn redis_is_told_no_mail_address() {
     let app = TestApp::start().await;
     let acme = app.tenant("acme").await;
     app.anonymous().post("/auth/login", json!({ "email": acme.email, "password": "wrong" })).await.expect(401);
-    let mut redis = millwork_shared::testing::redis();
+    let client = redis::Client::open(millwork_shared::testing::redis_url()).unwrap();
+    let mut redis = client.get_multiplexed_async_connection().await.unwrap();
     let pattern = format!("{}:attempts:*", app.app.dispatcher.prefix());
     let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
     assert_eq!(keys.len(), 2, "{keys:?}");

@@ -69,6 +69,8 @@ pub enum Notice {
     /// A refresh token was used twice, which ended the session.
     SessionEnded,
     PasswordChanged,
+    SecondFactorOn,
+    SecondFactorOff,
 }
 
 impl Job for SendNotice {

@@ -23,6 +23,8 @@ pub enum Template {
     PasswordReset,
     PasswordChanged,
     SessionEnded,
+    SecondFactorOn,
+    SecondFactorOff,
     Invitation,
     JobsFailed,
     QueueBacklogged,
@@ -31,12 +33,14 @@ pub enum Template {
 }
 
 impl Template {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
         Self::PasswordChanged,
         Self::SessionEnded,
+        Self::SecondFactorOn,
+        Self::SecondFactorOff,
         Self::Invitation,
         Self::JobsFailed,
         Self::QueueBacklogged,
@@ -51,6 +55,8 @@ impl Template {
             Self::PasswordReset => "password_reset",
             Self::PasswordChanged => "password_changed",
             Self::SessionEnded => "session_ended",
+            Self::SecondFactorOn => "second_factor_on",
+            Self::SecondFactorOff => "second_factor_off",
             Self::Invitation => "invitation",
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
@@ -70,7 +76,9 @@ impl Template {
             Self::Verification | Self::PasswordReset => {
                 const { &[variable("name", Line), variable("url", Link), variable("valid_for_hours", Count)] }
             }
-            Self::PasswordChanged | Self::SessionEnded => const { &[variable("name", Line), variable("url", Link)] },
+            Self::PasswordChanged | Self::SessionEnded | Self::SecondFactorOn | Self::SecondFactorOff => {
+                const { &[variable("name", Line), variable("url", Link)] }
+            }
             Self::Invitation => {
                 const {
                     &[

@@ -24,6 +24,8 @@ pub async fn send_notice(job: SendNotice, run: Arc<Run>, ctx: Arc<Context>) -> R
     let template = match job.notice {
         Notice::SessionEnded => Template::SessionEnded,
         Notice::PasswordChanged => Template::PasswordChanged,
+        Notice::SecondFactorOn => Template::SecondFactorOn,
+        Notice::SecondFactorOff => Template::SecondFactorOff,
     };
     let variables: Map<String, Value> = Map::from_iter([
         ("name".to_owned(), line(&user.name).into()),

@@ -176,6 +176,8 @@ async fn people_hear_what_happened_to_their_account() {
     for (notice, subject) in [
         (Notice::SessionEnded, "We ended one of your sessions"),
         (Notice::PasswordChanged, "Your password was changed"),
+        (Notice::SecondFactorOn, "Your second factor is on"),
+        (Notice::SecondFactorOff, "Your second factor is off"),
     ] {
         let world = World::with_ada_at_acme().await;
         for _ in 0..2 {

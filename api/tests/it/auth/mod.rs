@@ -1,6 +1,7 @@
 //! Registering, signing in and out, and going on.
 
 mod keys;
+mod mfa;
 mod recovery;
 mod sessions;
 

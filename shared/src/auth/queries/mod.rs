@@ -8,5 +8,7 @@ pub mod passwords;
 pub mod sessions;
 /// Keys that sign access tokens.
 pub mod signing_keys;
+/// Second factors.
+pub mod totp;
 /// Single-use tokens that came by mail.
 pub mod verification;
