@@ -28,25 +28,26 @@ pub enum Tag {
 
 /// Every `…Api`.
 fn apis() -> impl OpenApi {
-    (
+    let identity = (
         auth::AuthApi,
         auth::own::OwnApi,
         auth::recovery::RecoveryApi,
         auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
         audit::AuditApi,
+        quotas::QuotasApi,
+    );
+    let jobs = (
         jobs::JobsApi,
         jobs::bulk::BulkApi,
-        quotas::QuotasApi,
         batches::BatchesApi,
         schedules::SchedulesApi,
         alerts::AlertsApi,
         queues::QueuesApi,
         workers::WorkersApi,
-        events::EventsApi,
-        webhooks::WebhooksApi,
-        webhooks::deliveries::DeliveriesApi,
-    )
+    );
+    let webhooks = (events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi);
+    (identity, jobs, webhooks)
 }
 
 /// The whole application over one address.

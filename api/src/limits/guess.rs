@@ -40,7 +40,7 @@ impl Guess {
         match &result {
             Ok(_) => app.limits.attempt_succeeded(&self.account).await,
             // Who is asked for a second factor has proven the first.
-            Err(error) if error.status() == StatusCode::UNAUTHORIZED && error.code != "otp_required" => {
+            Err(error) if error.status() == StatusCode::UNAUTHORIZED && error.code() != "otp_required" => {
                 let failures = app.limits.attempt_failed(&self.account).await;
                 if let Some(address) = self.address {
                     app.limits.address_failed(address).await;

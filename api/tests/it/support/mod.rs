@@ -155,8 +155,8 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
             public_url: url.clone(),
             registration: options.registration,
             nets: options.nets.clone(),
-            limits: options.limits.clone(),
-            quotas: options.quotas.clone(),
+            limits: options.limits,
+            quotas: options.quotas,
         },
     });
     if options.ready {
