@@ -115,19 +115,34 @@ begin
 end $$;
 create trigger audit after update on users for each row execute function audit_user();
 
--- Signing in and out. A refresh token that follows another of its family is neither.
+-- Signing in and out.
 create function audit_session() returns trigger language plpgsql as $$
 begin
     if tg_op = 'UPDATE' then
-        perform audit_record(new.tenant_id, 'session.revoked', 'session', new.family_id::text, null, null, new.user_id);
-    elsif not exists (select from refresh_tokens r where r.family_id = new.family_id and r.id <> new.id) then
-        perform audit_record(new.tenant_id, 'session.created', 'session', new.family_id::text, null,
+        perform audit_record(new.tenant_id, 'session.revoked', 'session', new.id::text, null, null, new.user_id);
+    else
+        perform audit_record(new.tenant_id, 'session.created', 'session', new.id::text, null,
                              jsonb_build_object('user_id', new.user_id, 'expires_at', new.expires_at), new.user_id);
     end if;
     return null;
 end $$;
-create trigger audit_created after insert on refresh_tokens for each row execute function audit_session();
--- Of a family one token is unspent, so that a session that ends is one entry.
-create trigger audit_revoked after update on refresh_tokens for each row
-    when (old.revoked_at is null and new.revoked_at is not null and new.spent_at is null)
-    execute function audit_session();
+create trigger audit_created after insert on sessions for each row execute function audit_session();
+create trigger audit_revoked after update on sessions for each row
+    when (old.ended_at is null and new.ended_at is not null) execute function audit_session();
+
+-- A second factor is a person's: each of their tenants is told.
+create function audit_second_factor() returns trigger language plpgsql as $$
+declare
+    person uuid := coalesce(new.user_id, old.user_id);
+    deed   text := case tg_op when 'DELETE' then 'second_factor.disabled' else 'second_factor.enabled' end;
+    tenant uuid;
+begin
+    for tenant in select tenant_id from memberships where user_id = person order by tenant_id loop
+        perform audit_record(tenant, deed, 'user', person::text, null, null, person);
+    end loop;
+    return null;
+end $$;
+create trigger audit_enabled after update on totp_factors for each row
+    when (old.confirmed_at is null and new.confirmed_at is not null) execute function audit_second_factor();
+create trigger audit_disabled after delete on totp_factors for each row
+    when (old.confirmed_at is not null) execute function audit_second_factor();

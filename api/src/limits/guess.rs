@@ -39,8 +39,8 @@ impl Guess {
     pub async fn end<T>(self, app: &App, result: Result<T>) -> Result<T> {
         match &result {
             Ok(_) => app.limits.attempt_succeeded(&self.account).await,
-            // Who is asked for a second factor has proven the first.
-            Err(error) if error.status() == StatusCode::UNAUTHORIZED && error.code() != "otp_required" => {
+            // Who is asked for the second factor has proven the first; wrong codes are counted where they are checked.
+            Err(error) if error.status() == StatusCode::UNAUTHORIZED && !error.code().starts_with("otp_") => {
                 let failures = app.limits.attempt_failed(&self.account).await;
                 if let Some(address) = self.address {
                     app.limits.address_failed(address).await;
