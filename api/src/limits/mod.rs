@@ -1,7 +1,7 @@
 //! How much a caller may ask for.
 //!
 //! Sliding windows of a minute in Redis, one of the tenant and one of the person or API key, asked by one call of a script; most
-//! requests of a busy caller need none ([`lease`]). While Redis does not answer, each process counts by itself ([`local`]).
+//! requests of a busy caller need none (`lease`). While Redis does not answer, each process counts by itself (`local`).
 
 /// Failed sign-ins.
 pub mod attempts;

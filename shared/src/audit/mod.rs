@@ -1,8 +1,8 @@
 //! Who changed what, when and from where.
 //!
 //! Triggers write the entries, so that no change of a configuration can be forgotten; reads that matter are written down by
-//! [`queries::record`]. Both take who asked from the transaction's setting `app.origin`, which every door sets with its BEGIN
-//! from the [`Origin`] of the running task. A worker's job then seals entries into a chain per tenant ([`chain`]).
+//! `queries::record`. Both take who asked from the transaction's setting `app.origin`, which every door sets with its BEGIN
+//! from the `Origin` of the running task. A worker's job then seals entries into a chain per tenant (`chain`).
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
