@@ -8,26 +8,34 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use futures::future::join_all;
-use millwork_shared::infra::db::{PATIENCE, SystemDb};
+use millwork_shared::infra::db::{PATIENCE, SystemDb, ledger_now};
+use millwork_shared::infra::ids::JobId;
 use millwork_shared::infra::redis::Redis;
 use millwork_shared::jobs::Queue;
-use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket, WINDOW};
+use millwork_shared::jobs::dispatch::{Dispatcher, Lane, Ticket};
 use millwork_shared::jobs::queries::{self, DueJob};
 use millwork_shared::{Error, Result};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::metrics::METRICS;
+use crate::pace;
 
 pub const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How often jobs whose time has come are looked for.
 const DUE_POLL: Duration = Duration::from_millis(500);
-/// How often everything is compared with the ledger: the longest time for which a lost ticket stays lost.
+/// How often everything is compared with the ledger: the longest time for which a lost ticket stays lost, unless the
+/// comparison itself takes long.
 const RESCAN: Duration = Duration::from_secs(10);
 /// And after Redis failed: what others offered meanwhile, and until their own connections were back, is lost.
 const AFTERMATH: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(1);
 const LANES_PER_PAGE: i64 = 1_000;
+/// How far before a lane's end the next demand begins to read: jobs are not committed quite in the order of their times.
+const OVERLAP: TimeDelta = TimeDelta::seconds(2);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Why a lane is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +46,20 @@ enum Reason {
     Rescan,
 }
 
+/// How far a lane that had more than a window has been read.
+#[derive(Debug)]
+struct Cursor {
+    after: DueJob,
+    moved: Instant,
+}
+
 /// Fills the windows of all lanes.
 pub struct Admission {
     system: SystemDb,
     dispatcher: Dispatcher,
-    /// How far lanes that hold more than a window have been read.
-    cursors: Mutex<HashMap<Lane, DueJob>>,
+    /// From where the next demand reads. What lies before is live and running, or dead and not cleared away yet, of which
+    /// an old transaction of somebody's may keep millions.
+    cursors: Mutex<HashMap<Lane, Cursor>>,
     rescan_now: Notify,
     /// Redis failed since the last comparison.
     troubled: AtomicBool,
@@ -98,31 +114,31 @@ impl Admission {
         self.admit(lane, Reason::Demand, room).await
     }
 
-    /// Offers what the ledger has of `lane`: on demand from where the last fill ended, at a rescan from its head. An
-    /// empty window may have been wiped, and is always filled from the head.
+    /// Offers what the ledger has of `lane`: on demand from where the last fill ended, at a rescan from its head.
     async fn admit(&self, lane: Lane, reason: Reason, room: usize) -> Result<()> {
         if room == 0 {
             return Ok(());
         }
-        if room >= WINDOW {
-            self.lock().remove(&lane);
-        }
-        let after = self.lock().get(&lane).filter(|_| reason == Reason::Demand).cloned();
+        let cursor = self.lock().get(&lane).filter(|_| reason == Reason::Demand).map(|cursor| cursor.after.clone());
         // Taken away before the look into the ledger: a job that is stored after it goes to Redis by itself.
         self.dispatcher.unmark_full(lane).await?;
         let look = async {
-            let mut tx = self.system.system_by_index().await?;
+            let mut tx = self.system.system_in_order().await?;
+            let now = ledger_now(&mut tx).await?;
             let limit = i64::try_from(room).unwrap_or(i64::MAX);
-            let due = queries::list_lane(&mut tx, lane, after.as_ref(), limit).await?;
-            tx.commit().await.map(|()| due)
+            let due = queries::list_lane(&mut tx, lane, cursor.as_ref(), limit).await?;
+            tx.commit().await.map(|()| (now, due))
         };
-        let due = self.system.within(PATIENCE, look).await?;
+        let (now, due) = self.system.within(PATIENCE, look).await?;
         let tickets: Vec<Ticket> = due
             .iter()
             .map(|job| Ticket { tenant: lane.tenant, id: job.id, queue: lane.queue, priority: lane.priority })
             .collect();
         let added = self.dispatcher.admit(&tickets).await?;
-        let whole = due.len() < room;
+        let (whole, end) = match due.into_iter().next_back() {
+            Some(last) if tickets.len() >= room => (false, last),
+            _ => (true, DueJob { id: JobId(Uuid::nil()), run_at: now - OVERLAP }),
+        };
         match reason {
             Reason::Demand => METRICS.demand.count(tickets.len(), added),
             Reason::Rescan => METRICS.rescan.count(tickets.len(), added),
@@ -130,17 +146,19 @@ impl Admission {
         if reason == Reason::Rescan && whole {
             METRICS.repaired.inc_by(added as u64);
         }
-        if whole {
-            self.lock().remove(&lane);
-        } else {
+        if !whole {
             self.dispatcher.mark_full(lane).await?;
-            if let Some(last) = due.into_iter().next_back() {
-                let mut cursors = self.lock();
-                let ahead = cursors.get(&lane).is_some_and(|c| (c.run_at, c.id) >= (last.run_at, last.id));
-                if !ahead {
-                    cursors.insert(lane, last);
-                }
-            }
+        }
+        let mut cursors = self.lock();
+        let before = cursors.get(&lane).map(|cursor| (cursor.after.run_at, cursor.after.id));
+        let moves = match (reason, before) {
+            (Reason::Demand, _) => true,
+            (Reason::Rescan, None) => !whole,
+            // What was read on demand is read again only where something of it is missing.
+            (Reason::Rescan, Some(before)) => whole || added > 0 || before < (end.run_at, end.id),
+        };
+        if moves {
+            cursors.insert(lane, Cursor { after: end, moved: Instant::now() });
         }
         Ok(())
     }
@@ -165,7 +183,7 @@ impl Admission {
 
     async fn admit_due_after(&self, after: Option<&DueJob>) -> Result<Option<DueJob>> {
         let look = async {
-            let mut tx = self.system.system_relaxed().await?;
+            let mut tx = self.system.system_in_order().await?;
             let due = queries::list_due(&mut tx, after, 5_000).await?;
             tx.commit().await.map(|()| due)
         };
@@ -197,7 +215,7 @@ impl Admission {
             match self.compare(&queues).await {
                 Ok(failed) if failed.is_empty() => {
                     if queues.len() == Queue::ALL.len() {
-                        next = Instant::now() + RESCAN;
+                        next = Instant::now() + pace::rest(RESCAN, now.elapsed());
                     }
                     if self.troubled.swap(false, Ordering::Relaxed) {
                         aftermath = Some(Instant::now() + AFTERMATH);
@@ -246,7 +264,7 @@ impl Admission {
         let mut after = None;
         loop {
             let look = async {
-                let mut tx = self.system.system_by_index().await?;
+                let mut tx = self.system.system_in_order().await?;
                 let lanes = queries::list_lanes(&mut tx, after, LANES_PER_PAGE).await?;
                 tx.commit().await.map(|()| lanes)
             };
@@ -262,6 +280,7 @@ impl Admission {
             }
             after = lanes.last().copied();
             if i64::try_from(lanes.len()).is_ok_and(|n| n < LANES_PER_PAGE) {
+                self.lock().retain(|_, cursor| cursor.moved.elapsed() < FORGOTTEN_AFTER);
                 if failed.is_empty() {
                     METRICS.rescanned(began.elapsed());
                 }
@@ -278,7 +297,7 @@ impl Admission {
         Ok(())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, DueJob>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Lane, Cursor>> {
         self.cursors.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -10,11 +10,10 @@ use millwork_shared::infra::db::SystemDb;
 use millwork_shared::jobs::queries;
 
 use crate::metrics::METRICS;
+use crate::pace;
 
 /// Time between two counts at least.
 const EVERY: Duration = Duration::from_secs(10);
-/// A count may take one part in so many of the time.
-const SHARE: u32 = 20;
 /// Longest time for one count; the server ends the statement earlier.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -33,7 +32,7 @@ pub async fn count_queues(system: SystemDb) {
                 )
             }
         }
-        tokio::time::sleep(pause(took)).await;
+        tokio::time::sleep(pace::rest(EVERY, took)).await;
     }
 }
 
@@ -44,21 +43,4 @@ pub async fn count_once(system: &SystemDb) -> Result<()> {
     queries::allow_long_count(&mut tx).await?;
     queries::count_queues(&mut tx).await?;
     tx.commit().await
-}
-
-fn pause(took: Duration) -> Duration {
-    EVERY.max(took * SHARE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_count_takes_less_than_a_twentieth_of_the_time() {
-        let (ms, s) = (Duration::from_millis, Duration::from_secs);
-        for (took, rest) in [(ms(1), s(10)), (ms(500), s(10)), (s(1), s(20)), (s(30), s(600))] {
-            assert_eq!(pause(took), rest, "{took:?}");
-        }
-    }
 }

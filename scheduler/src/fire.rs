@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use millwork_shared::infra::db::{PATIENCE, SystemDb};
+use millwork_shared::infra::db::{PATIENCE, SystemDb, ledger_now};
 use millwork_shared::infra::ids::ScheduleId;
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::{NewJob, queries as jobs};
@@ -87,7 +87,7 @@ async fn fire_batch(system: &SystemDb, dispatcher: &Dispatcher, batch: &[Schedul
 /// Stores the jobs of `ids` and moves their schedules on. Answers the jobs.
 async fn fire(system: &SystemDb, ids: &[ScheduleId]) -> Result<Vec<NewJob>> {
     let mut tx = system.system().await?;
-    let now = queries::now(&mut tx).await?;
+    let now = ledger_now(&mut tx).await?;
     let mut due = Vec::new();
     for schedule in queries::take_due(&mut tx, ids).await? {
         let rhythm = schedule.rhythm()?;

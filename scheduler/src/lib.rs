@@ -31,6 +31,7 @@ mod health;
 pub mod leader;
 /// Figures for Prometheus.
 pub mod metrics;
+mod pace;
 /// Takes jobs back from workers that are gone.
 pub mod reap;
 /// Contents page: every cron line of our own.

@@ -4,6 +4,7 @@ mod check;
 /// Bodies.
 pub mod types;
 
+use millwork_shared::infra::db::ledger_now;
 use millwork_shared::infra::ids::ScheduleId;
 use millwork_shared::jobs::queries as jobs;
 use millwork_shared::schedules::queries::{self, Change, ScheduleRow};
@@ -52,7 +53,7 @@ impl SchedulesApi {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(tx) => tx,
         };
-        let now = queries::now(&mut tx).await?;
+        let now = ledger_now(&mut tx).await?;
         let rhythm = Rhythm::parse(&new.cron, timezone).ok().filter(|_| new.paused != Some(true));
         let new = queries::NewSchedule {
             name: &new.name.0,
@@ -105,7 +106,7 @@ impl SchedulesApi {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::lock(&mut tx, ScheduleId(id.0)).await?;
         if_match.check(row.version)?;
-        let now = queries::now(&mut tx).await?;
+        let now = ledger_now(&mut tx).await?;
         let next_run_at = changed_next(&row, &asked)?.map(|rhythm| rhythm.and_then(|rhythm| rhythm.next_after(now)));
         let change = Change {
             name: asked.name.as_ref().map(|name| name.0.as_str()),

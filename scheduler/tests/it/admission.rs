@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use chrono::{TimeDelta, Utc};
 use millwork_scheduler::admit::LONGEST_WAIT;
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::infra::{redis, tasks};
@@ -142,6 +143,25 @@ async fn a_backlog_survives_the_loss_of_redis_in_the_middle() {
     order.extend(drain(&yard, Queue::Default, backlog.len() + 1 - order.len()).await);
     let seen: HashSet<_> = order.iter().copied().collect();
     assert_eq!((seen.len(), order.len()), (backlog.len() + 1, backlog.len() + 1));
+}
+
+/// Dead rows of an old transaction's time must not be read for every demand: their number has no bound.
+#[tokio::test]
+async fn a_demand_reads_on_where_the_lane_ended_and_a_comparison_from_its_head() {
+    let yard = Yard::open().await;
+    let tenant = yard.tenant().await;
+    let jobs: Vec<_> = (0..WINDOW + 100).map(|_| Yard::job(tenant)).collect();
+    yard.submit(&jobs).await; // more than a window
+    let _answering = yard.answer(Queue::Default);
+    assert!(drain(&yard, Queue::Default, jobs.len()).await == ids(&jobs));
+
+    let forgotten = NewJob { due: Due::At(Utc::now() - TimeDelta::minutes(1)), ..Yard::job(tenant) };
+    yard.store(std::slice::from_ref(&forgotten)).await;
+    let more: Vec<_> = (0..2 * WINDOW + 100).map(|_| Yard::job(tenant)).collect();
+    yard.submit(&more).await;
+    assert!(drain(&yard, Queue::Default, more.len()).await == ids(&more));
+    yard.admission.rescan_once().await.unwrap();
+    assert_eq!(yard.take_all().await, ids(&[forgotten]));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Timelike, Utc};
 use millwork_scheduler::fire::look;
+use millwork_shared::infra::db::ledger_now;
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::jobs::queries::{self as jobs, JobRow};
 use millwork_shared::jobs::{NewJob, Queue, Unique};
@@ -17,7 +18,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 impl Yard {
     async fn schedule(&self, tenant: TenantId, cron: &str, misfire: Misfire, job: &NewJob) -> ScheduleRow {
         let mut tx = self.test.db.tenant(tenant).await.unwrap();
-        let now = queries::now(&mut tx).await.unwrap();
+        let now = ledger_now(&mut tx).await.unwrap();
         let new = NewSchedule {
             name: "s",
             cron,
@@ -41,7 +42,7 @@ impl Yard {
     }
 
     async fn now(&self) -> DateTime<Utc> {
-        queries::now(&mut self.system.system().await.unwrap()).await.unwrap()
+        ledger_now(&mut self.system.system().await.unwrap()).await.unwrap()
     }
 
     async fn hourly(&self, tenant: TenantId, misfire: Misfire) -> ScheduleRow {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::Result;
@@ -136,11 +136,6 @@ pub async fn list_unsealed(tx: &mut SystemTx, tenant: TenantId, limit: i64) -> R
     .bind(limit)
     .fetch_all(&mut **tx)
     .await?)
-}
-
-/// The ledger's time, to the microsecond that it is stored with.
-pub async fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>> {
-    Ok(sqlx::query_scalar("select ledger_now()").fetch_one(conn).await?)
 }
 
 /// A tenant's chain, held until the transaction ends: chains are extended one at a time.

@@ -86,11 +86,6 @@ impl ScheduleRow {
     }
 }
 
-/// The time by which schedules come.
-pub async fn now(conn: &mut PgConnection) -> Result<DateTime<Utc>> {
-    Ok(sqlx::query_scalar("select ledger_now()").fetch_one(conn).await?)
-}
-
 /// A schedule to be stored.
 #[derive(Debug)]
 pub struct NewSchedule<'a> {

@@ -7,6 +7,7 @@ use millwork_shared::Result;
 use millwork_shared::audit::chain::Ends;
 use millwork_shared::audit::jobs::ExpireAudit;
 use millwork_shared::audit::queries;
+use millwork_shared::infra::db::ledger_now;
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::jobs::Outcome;
 use millwork_shared::maintenance::queries::allow_long_statements;
@@ -25,7 +26,7 @@ pub async fn expire(_: ExpireAudit, run: Arc<Run>, ctx: Arc<Context>) -> Result<
     let mut tx = ctx.system.system().await?;
     let made = queries::ensure_partitions(&mut tx, MONTHS_AHEAD).await?;
     let partitions = queries::list_partitions(&mut tx).await?;
-    let now = queries::now(&mut tx).await?;
+    let now = ledger_now(&mut tx).await?;
     tx.commit().await?;
     let mut dropped = 0;
     for (name, end) in partitions {

@@ -6,6 +6,7 @@ use millwork_shared::Result;
 use millwork_shared::audit::chain::Ends;
 use millwork_shared::audit::jobs::SealAudit;
 use millwork_shared::audit::queries;
+use millwork_shared::infra::db::ledger_now;
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::jobs::Outcome;
 
@@ -47,7 +48,7 @@ async fn seal_tenant(ctx: &Context, tenant: TenantId) -> Result<()> {
         if entries.is_empty() {
             return tx.commit().await;
         }
-        let at = queries::now(&mut tx).await?;
+        let at = ledger_now(&mut tx).await?;
         let links = ends.extend(&entries, at);
         queries::seal(&mut tx, tenant, &links, at).await?;
         queries::store_chain(&mut tx, tenant, ends.seq, &ends.seal(&ctx.keys, tenant)?).await?;

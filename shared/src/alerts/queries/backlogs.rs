@@ -95,7 +95,7 @@ async fn measure(conn: &mut PgConnection, alert: &Watched) -> Result<Backlog> {
                   coalesce(extract(epoch from ledger_now() - (
                       select min(first.run_at) from generate_series(0, 9) lane(priority), lateral (
                           select run_at from job_live
-                           where queue = $1 and tenant_id = $2 and priority = lane.priority::int2
+                           where queue = $1 and tenant_id = $2 and priority = lane.priority::int2 and priority >= 0
                              and run_at <= ledger_now() and not running
                            order by run_at limit 1) first))::int8, 0) as age_s"#,
     )

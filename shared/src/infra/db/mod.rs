@@ -7,6 +7,7 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
@@ -130,6 +131,11 @@ impl SystemDb {
     /// A durable system transaction, its plans held to index lookups.
     pub async fn system_by_index(&self) -> Result<SystemTx> {
         self.system_with(&by_index()).await
+    }
+
+    /// The same for reading on in an index's order: nothing is sorted.
+    pub async fn system_in_order(&self) -> Result<SystemTx> {
+        self.system_with(&(by_index() + "; set local enable_sort = off")).await
     }
 
     async fn system_with(&self, settings: &str) -> Result<SystemTx> {
@@ -273,4 +279,9 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Re
 
 fn no_answer(limit: Duration) -> Error {
     Error::Unavailable { dependency: "database", cause: format!("no answer within {limit:?}") }
+}
+
+/// The ledger's time, to the microsecond that it stores.
+pub async fn ledger_now(conn: &mut PgConnection) -> Result<DateTime<Utc>> {
+    Ok(sqlx::query_scalar("select ledger_now()").fetch_one(conn).await?)
 }

@@ -1,4 +1,5 @@
-use redis::{Client, ConnectionInfo, IntoConnectionInfo};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisResult};
 
 /// What REDIS_URL names.
 pub(super) enum Place {
@@ -21,7 +22,8 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
             if nodes.contains(',') {
                 return Err("several nodes are a cluster: write redis+cluster://host:port,host:port,…".to_owned());
             }
-            return Client::open(url).map(Box::new).map(Place::Server).map_err(|e| format!("not a Redis URL: {e}"));
+            let client = connection(url).and_then(Client::open);
+            return client.map(Box::new).map(Place::Server).map_err(|e| format!("not a Redis URL: {e}"));
         }
     };
     let (user, nodes, options) = split(rest);
@@ -29,8 +31,7 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
         if node.is_empty() {
             return Err("a node of the cluster has no name: write redis+cluster://host:port,host:port,…".to_owned());
         }
-        let info = format!("{scheme}://{user}{node}{options}")
-            .into_connection_info()
+        let info = connection(&format!("{scheme}://{user}{node}{options}"))
             .map_err(|e| format!("not a Redis URL at the cluster's node `{node}`: {e}"))?;
         match info.redis_settings().db() {
             0 => Ok(info),
@@ -38,6 +39,12 @@ pub(super) fn parse(url: &str) -> Result<Place, String> {
         }
     };
     nodes.split(',').map(|node| seed(node.trim())).collect::<Result<_, _>>().map(Place::Cluster)
+}
+
+/// Nothing waits for what is on its way: a command that goes out in two writes would rest 40 ms between them, until Redis
+/// says that it has half of it.
+fn connection(url: &str) -> RedisResult<ConnectionInfo> {
+    Ok(url.into_connection_info()?.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 
 /// `user:password@`, the nodes, and all from the slash on.
@@ -71,6 +78,14 @@ mod tests {
         }
         assert!(matches!(nodes("rediss+cluster://one")[0].addr(), ConnectionAddr::TcpTls { .. }));
         assert!(matches!(parse("redis://:secret@one:7001/1"), Ok(Place::Server(_))));
+    }
+
+    #[test]
+    fn no_command_waits_for_half_of_another_to_arrive() {
+        let Ok(Place::Server(server)) = parse("redis://one") else { panic!("a server") };
+        assert!(server.get_connection_info().tcp_settings().nodelay());
+        let Ok(Place::Cluster(seeds)) = parse("redis+cluster://one,two") else { panic!("a cluster") };
+        assert!(seeds.iter().all(|seed| seed.tcp_settings().nodelay()));
     }
 
     #[test]

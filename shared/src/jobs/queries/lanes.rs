@@ -1,4 +1,6 @@
 //! What waits in the ledger, by lane: (queue, tenant, priority), in the order of admission.
+//!
+//! `priority >= 0` holds of every row: it opens the index of lanes to a statement.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -24,12 +26,12 @@ pub async fn list_lanes(conn: &mut PgConnection, after: Option<Lane>, limit: i64
     let rows: Vec<LaneRow> = sqlx::query_as(
         r#"with recursive lanes as (
                (select queue, tenant_id, priority from job_live
-                 where (queue, tenant_id, priority) > ($1, $2, $3)
+                 where (queue, tenant_id, priority) > ($1, $2, $3) and priority >= 0
                  order by queue, tenant_id, priority limit 1)
                union all
                select next.* from lanes l, lateral (
                    select queue, tenant_id, priority from job_live j
-                    where (j.queue, j.tenant_id, j.priority) > (l.queue, l.tenant_id, l.priority)
+                    where (j.queue, j.tenant_id, j.priority) > (l.queue, l.tenant_id, l.priority) and j.priority >= 0
                     order by queue, tenant_id, priority limit 1) next
            )
            select queue, tenant_id, priority from lanes limit $4"#,
@@ -52,7 +54,7 @@ pub struct DueJob {
 
 /// Reads on in one lane.
 pub const LIST_LANE: &str = r#"select id, run_at from job_live
-     where queue = $1 and tenant_id = $2 and priority = $3
+     where queue = $1 and tenant_id = $2 and priority = $3 and priority >= 0
        and (run_at, id) > ($4, $5) and run_at <= ledger_now() and not running
        and not exists (select from queue_pauses p where p.tenant_id = $2 and p.queue = $1)
      order by run_at, id
