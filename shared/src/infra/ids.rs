@@ -75,5 +75,7 @@ id!(
     RequestId
 );
 id!(ScheduleId);
+id!(RoleId);
+id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);
