@@ -43,9 +43,9 @@ pub async fn fill(owner: &PgPool, tenants: &[TenantId]) {
     for (table, name, ..) in &constraints {
         run(&mut conn, format!("alter table {table} drop constraint {name}")).await;
     }
-    for &tenant in tenants {
+    for (nth, &tenant) in tenants.iter().enumerate() {
         for (table, names, types) in &needed {
-            let values: Vec<String> = types.iter().map(|of| value(of, tenant)).collect();
+            let values: Vec<String> = types.iter().map(|of| value(of, tenant, nth)).collect();
             run(&mut conn, format!("insert into {table} ({}) values ({})", names.join(", "), values.join(", "))).await;
         }
     }
@@ -55,14 +55,14 @@ pub async fn fill(owner: &PgPool, tenants: &[TenantId]) {
 }
 
 /// A value of a type, another one for another tenant where the type has many.
-fn value(of: &str, tenant: TenantId) -> String {
+fn value(of: &str, tenant: TenantId, nth: usize) -> String {
     match of {
         "uuid" => format!("'{tenant}'"),
         "text" => format!("'{tenant}'"),
         "bytea" => format!("'{tenant}'::text::bytea"),
         "boolean" => "false".to_owned(),
         "date" => "current_date".to_owned(),
-        "smallint" | "integer" | "bigint" | "numeric" | "double precision" | "real" => "1".to_owned(),
+        "smallint" | "integer" | "bigint" | "numeric" | "double precision" | "real" => (nth + 1).to_string(),
         "job_end" => "'failed'".to_owned(),
         "json" | "jsonb" => "'{}'".to_owned(),
         "inet" | "cidr" => "'127.0.0.1'".to_owned(),

@@ -41,22 +41,18 @@ async fn all(owner: &PgPool) -> Vec<String> {
 async fn without_a_tenant_no_table_shows_or_takes_a_row() {
     let ledger = Ledger::create().await;
     let acme = ledger.test.tenant("acme").await;
-    let other = ledger.test.tenant("other").await;
+    let nobody = TenantId::generate();
     let owner = ledger.test.owner().await;
-    fill(&owner, acme).await;
+    fill(&owner, &[acme]).await;
     for table in all(&owner).await {
         let stored: i64 =
             sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {table}"))).fetch_one(&owner).await.unwrap();
         let select = format!("select count(*) from {table}");
-        let read = as_tenant(&owner, Some(acme), &select).await;
-        let (own, others) = (read.clone(), as_tenant(&owner, Some(other), &select).await);
+        let own = as_tenant(&owner, Some(acme), &select).await;
+        let others = as_tenant(&owner, Some(nobody), &select).await;
         if own != Door::Shut {
-            assert!(
-                stored > 0 && own == Door::Open(1),
-                "{table}: {own:?} of {stored}: a test without a row tests nothing"
-            );
-            let theirs = if table == "tenants" { 1 } else { 0 };
-            assert_eq!(others, Door::Open(theirs), "{table}");
+            assert!(matches!(own, Door::Open(1..)), "{table}: {own:?} of {stored}: a test without a row tests nothing");
+            assert_eq!(others, Door::Open(0), "{table}");
         }
         let column: Option<String> = sqlx::query_scalar(
             "select attname::text from pg_attribute
