@@ -46,9 +46,12 @@ pub async fn find(tx: &mut TenantTx, names: &[String]) -> Result<Named> {
             found.built_in = Some(role);
             found.permissions = found.permissions.with(role.permissions());
         } else if let Some(row) = known.iter().find(|row| row.name.to_lowercase() == name.to_lowercase()) {
-            found.own.push(row.id);
+            if !found.own.contains(&row.id) {
+                found.own.push(row.id);
+            }
             found.permissions = found.permissions.with(grant::stored(&row.permissions));
         } else {
+            let name: String = name.chars().take(100).collect();
             fault("unknown", format!("there is no role `{name}`; see GET /roles"));
         }
     }

@@ -49,10 +49,9 @@ pub async fn get(tx: &mut TenantTx, id: RoleId) -> Result<RoleRow> {
 
 /// Those of `names`, in any case of letters. They stay until the end of this transaction.
 pub async fn find_named(tx: &mut TenantTx, names: &[&str]) -> Result<Vec<RoleRow>> {
-    let names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
     Ok(sqlx::query_as(
         "select id, name, description, permissions, created_at, version from roles
-          where tenant_id = $1 and lower(name) = any ($2) order by id for share",
+          where tenant_id = $1 and lower(name) in (select lower(n) from unnest($2::text[]) n) order by id for share",
     )
     .bind(tx.tenant())
     .bind(names)
