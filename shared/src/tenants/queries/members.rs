@@ -1,4 +1,4 @@
-//! The members of a tenant. Whatever changes who they are, and what they may do, first takes [`lock`], so that of two who
+//! The members of a tenant. Whatever changes who they are, and what they may do, first takes `lock`, so that of two who
 //! demote the last two owners, or join for the last place, one wins.
 
 use chrono::{DateTime, Utc};
