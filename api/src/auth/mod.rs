@@ -4,6 +4,8 @@
 pub mod cache;
 /// Where a request comes from.
 pub mod client;
+/// For answers that go on after their caller was checked.
+pub mod held;
 /// The form of an API key.
 pub mod key_text;
 mod mails;

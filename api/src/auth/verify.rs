@@ -5,7 +5,6 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
-use millwork_shared::tenants::Permissions;
 use poem::http::StatusCode;
 
 use super::{key_text, signing};
@@ -55,13 +54,12 @@ async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Ident
     tx.commit().await?;
     let key = key.ok_or_else(refused)?;
     verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
-    let granted: Permissions = key.permissions.iter().filter_map(|p| p.parse().ok()).collect();
     let identity = Identity {
         tenant: key.tenant_id,
         user: key.created_by,
         credential: Credential::ApiKey(key.id),
         roles: Vec::new(),
-        permissions: granted.common(key.maker.permissions()),
+        permissions: key.held(),
     };
     let expires_in = key.expires_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     Ok((identity, expires_in))

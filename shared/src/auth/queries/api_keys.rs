@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{ApiKeyId, TenantId, UserId};
-use crate::tenants::Standing;
 use crate::tenants::queries::standing;
+use crate::tenants::{Permissions, Standing};
 use crate::{Error, Result};
 
 /// A key that is neither revoked nor expired, as it is needed to check one.
@@ -45,21 +45,38 @@ pub struct NewApiKey<'a> {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
+impl LiveApiKey {
+    /// What the key may do: what it was given, and who made it still holds.
+    pub fn held(&self) -> Permissions {
+        let given: Permissions = self.permissions.iter().filter_map(|name| name.parse().ok()).collect();
+        given.common(self.maker.permissions())
+    }
+}
+
+macro_rules! live {
+    ($which:literal) => {
+        concat!(
+            "select k.id, k.tenant_id, k.created_by, k.secret_hash, k.permissions,
+                    (extract(epoch from k.expires_at - ledger_now()) * 1000)::bigint as expires_in_ms, ",
+            standing!(),
+            " from api_keys k
+              join memberships m on m.tenant_id = k.tenant_id and m.user_id = k.created_by
+              join users u on u.id = k.created_by
+             where k.revoked_at is null and m.deactivated_at is null and u.deactivated_at is null
+               and (k.expires_at is null or k.expires_at > ledger_now()) and ",
+            $which
+        )
+    };
+}
+
 /// The key of that prefix, whichever tenant's it is. It rests while the member who made it is not active.
 pub async fn find_live(tx: &mut IdentityTx, prefix: &str) -> Result<Option<LiveApiKey>> {
-    Ok(sqlx::query_as(concat!(
-        "select k.id, k.tenant_id, k.created_by, k.secret_hash, k.permissions,
-                (extract(epoch from k.expires_at - ledger_now()) * 1000)::bigint as expires_in_ms, ",
-        standing!(),
-        " from api_keys k
-          join memberships m on m.tenant_id = k.tenant_id and m.user_id = k.created_by
-          join users u on u.id = k.created_by
-         where k.prefix = $1 and k.revoked_at is null and m.deactivated_at is null and u.deactivated_at is null
-           and (k.expires_at is null or k.expires_at > ledger_now())",
-    ))
-    .bind(prefix)
-    .fetch_optional(&mut **tx)
-    .await?)
+    Ok(sqlx::query_as(live!("k.prefix = $1")).bind(prefix).fetch_optional(&mut **tx).await?)
+}
+
+/// As [`find_live`], by id.
+pub async fn find_live_by_id(tx: &mut IdentityTx, id: ApiKeyId) -> Result<Option<LiveApiKey>> {
+    Ok(sqlx::query_as(live!("k.id = $1")).bind(id).fetch_optional(&mut **tx).await?)
 }
 
 /// # Errors
