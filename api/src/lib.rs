@@ -19,6 +19,8 @@ pub mod events;
 pub mod health;
 /// The plumbing under every endpoint.
 pub mod http;
+/// Asking people to join the tenant.
+pub mod invitations;
 /// Work that is done later.
 pub mod jobs;
 /// How much a caller may ask for.
@@ -29,12 +31,18 @@ pub mod metrics;
 pub mod queues;
 /// What a tenant may use by its plan.
 pub mod quotas;
+/// What may be done, and by whom.
+pub mod roles;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.
 pub mod run;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
+/// The tenant itself.
+pub mod tenants;
+/// The members of a tenant.
+pub mod users;
 /// Endpoints that want events, and the deliveries to them.
 pub mod webhooks;
 

@@ -10,7 +10,8 @@ use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, schedules, webhooks, workers,
+    alerts, api_keys, audit, auth, batches, events, health, invitations, jobs, metrics, queues, quotas, roles,
+    schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -34,6 +35,10 @@ fn apis() -> impl OpenApi {
         auth::recovery::RecoveryApi,
         auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
+        tenants::TenantsApi,
+        users::UsersApi,
+        invitations::InvitationsApi,
+        roles::RolesApi,
         audit::AuditApi,
         quotas::QuotasApi,
     );

@@ -4,8 +4,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use millwork_shared::audit::{self, Actor};
-use millwork_shared::infra::ids::{ApiKeyId, SessionId, TenantId, UserId};
-use millwork_shared::tenants::{Permission, Permissions, Role};
+use millwork_shared::infra::ids::{ActorId, ApiKeyId, SessionId, TenantId, UserId};
+use millwork_shared::tenants::{Permission, Permissions};
 use poem::http::header;
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
@@ -25,8 +25,9 @@ pub struct Identity {
     /// For an API key: who made it.
     pub user: UserId,
     pub credential: Credential,
-    /// None for an API key, which has permissions of its own.
-    pub role: Option<Role>,
+    /// Names; none for an API key, which has permissions of its own.
+    pub roles: Vec<String>,
+    /// Of an API key: what it was given and its maker still holds.
     pub permissions: Permissions,
 }
 
@@ -61,6 +62,16 @@ impl Caller {
         Ok(caller)
     }
 
+    /// The person, or the API key.
+    pub fn actor(&self) -> ActorId {
+        ActorId(match self.credential {
+            Credential::Session(_) => self.user.0,
+            Credential::ApiKey(key) => key.0,
+        })
+    }
+
+    /// For what a route's signature cannot say: see [`Permitted`](super::Permitted).
+    ///
     /// # Errors
     /// 403, naming the permission.
     pub fn require(&self, permission: Permission) -> Result<()> {

@@ -29,6 +29,8 @@ pub enum Revoked {
     Member(TenantId, UserId),
     /// All that speaks for a person.
     User(UserId),
+    /// Nothing, but what anyone may do in a tenant: its roles are others now.
+    Tenant(TenantId),
 }
 
 /// What a listener hears.
