@@ -33,6 +33,7 @@ fn apis() -> impl OpenApi {
         auth::own::OwnApi,
         auth::recovery::RecoveryApi,
         auth::mfa::MfaApi,
+        auth::oauth::OAuthApi,
         api_keys::ApiKeysApi,
         audit::AuditApi,
         quotas::QuotasApi,

@@ -9,6 +9,8 @@ pub mod key_text;
 mod mails;
 /// The second factor.
 pub mod mfa;
+/// Signing in by another provider.
+pub mod oauth;
 /// What people do about their own sessions and tenants.
 pub mod own;
 /// Which passwords are refused.

@@ -2,6 +2,7 @@
 
 mod keys;
 mod mfa;
+mod oauth;
 mod recovery;
 mod sessions;
 
