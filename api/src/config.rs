@@ -16,6 +16,7 @@ use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::dispatch::Dispatcher;
 
+use crate::admin::command::AdminCommand;
 use crate::auth::oauth::settings::OAuthSettings;
 use crate::limits::settings::{LimitSettings, parse_address_limit};
 use crate::quotas::settings::QuotaSettings;
@@ -53,6 +54,9 @@ pub struct Cli {
 pub enum Command {
     /// Bring the database's schema up to date, and exit
     Migrate,
+    /// Let people in who run the platform
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Look after audit entries
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -220,6 +224,19 @@ impl Cli {
         faults.finish()?;
         let keys = keys.ok_or_else(|| anyhow::anyhow!("MASTER_KEYS: missing"))?;
         Ok((db?, keys))
+    }
+
+    /// The database, and what the API is reached by, for `admin`.
+    ///
+    /// # Errors
+    /// Names every fault at once.
+    pub fn database_and_public_url(&self) -> anyhow::Result<(millwork_shared::infra::db::Db, String)> {
+        let mut faults = Faults::default();
+        let public_url = self.serve.public_url.read(&self.serve.api_addr, &mut faults);
+        let db = self.stores.open_database(1);
+        faults.finish()?;
+        let public_url = public_url.ok_or_else(|| anyhow::anyhow!("PUBLIC_URL: missing"))?;
+        Ok((db?, public_url.join("")))
     }
 
     /// The database alone, for `migrate`.

@@ -10,7 +10,8 @@ use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, schedules, webhooks, workers,
+    admin, alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, schedules, webhooks,
+    workers,
 };
 
 /// Groups of the reference.
@@ -24,6 +25,8 @@ pub enum Tag {
     Webhooks,
     /// How the service itself is doing
     Operations,
+    /// For the platform's staff
+    Admin,
 }
 
 /// Every `…Api`.
@@ -48,7 +51,9 @@ fn apis() -> impl OpenApi {
         workers::WorkersApi,
     );
     let webhooks = (events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi);
-    (identity, jobs, webhooks)
+    let admin =
+        (admin::AdminApi, admin::sessions::StaffAuthApi, admin::tenants::AdminTenantsApi, admin::users::AdminUsersApi);
+    (identity, jobs, webhooks, admin)
 }
 
 /// The whole application over one address.

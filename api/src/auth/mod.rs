@@ -184,10 +184,13 @@ async fn enter(
     wished: Option<TenantId>,
     client: &Client,
 ) -> Result<Session> {
-    let (tenant, role) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
+    let Some((tenant, role)) = tenants::find_membership(&mut tx, user, wished).await? else {
+        if tenants::has_suspended(&mut tx, user, wished).await? {
+            return Err(verify::suspended());
+        }
         let detail = "the account does not belong to this tenant, or to none any more";
-        ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
-    })?;
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail));
+    };
     let role: Role = role.parse().map_err(|e: String| ApiError::internal(anyhow::anyhow!(e)))?;
     let signer = signing::signer(app).await?;
     let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, role), client).await?;

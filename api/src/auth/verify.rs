@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
-use millwork_shared::tenants::{Permissions, Role};
+use millwork_shared::tenants::{Permissions, Role, queries as tenants};
 use poem::http::StatusCode;
 
 use super::{key_text, signing};
@@ -40,7 +40,7 @@ pub async fn verify(app: &App, token: &str) -> Result<Caller> {
             Ok(caller)
         }
         Err(error) => {
-            if error.status() == StatusCode::UNAUTHORIZED {
+            if error.status().is_client_error() {
                 app.tokens.remove(&key);
             }
             Err(error)
@@ -51,10 +51,13 @@ pub async fn verify(app: &App, token: &str) -> Result<Caller> {
 async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
     let prefix = key_text::prefix(token).ok_or_else(refused)?;
     let mut tx = app.db.identity().await?;
-    let key = api_keys::find_live(&mut tx, prefix).await?;
-    tx.commit().await?;
-    let key = key.ok_or_else(refused)?;
+    let key = api_keys::find_live(&mut tx, prefix).await?.ok_or_else(refused)?;
     verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
+    let is_suspended = tenants::is_suspended(&mut tx, key.tenant_id).await?;
+    tx.commit().await?;
+    if is_suspended {
+        return Err(suspended());
+    }
     let permissions: Permissions = key.permissions.iter().filter_map(|p| p.parse().ok()).collect();
     let identity = Identity {
         tenant: key.tenant_id,
@@ -73,7 +76,11 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
     let session = verified.session;
     let mut tx = app.db.identity().await?;
     let role = sessions::find_role(&mut tx, session).await?;
+    let is_suspended = tenants::is_suspended(&mut tx, session.tenant).await?;
     tx.commit().await?;
+    if is_suspended && role.is_some() {
+        return Err(suspended());
+    }
     let role: Role = role.and_then(|role| role.parse().ok()).ok_or_else(refused)?;
     let identity = Identity {
         tenant: session.tenant,
@@ -83,6 +90,12 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
         permissions: role.permissions(),
     };
     Ok((identity, Some(verified.expires_in)))
+}
+
+/// The tenant is suspended: whoever is known to belong to it is told so.
+pub fn suspended() -> ApiError {
+    let detail = "the tenant is suspended; its owners may ask the operator of this service why";
+    ApiError::new(StatusCode::FORBIDDEN, "tenant_suspended", detail)
 }
 
 fn refused() -> ApiError {

@@ -39,9 +39,9 @@ impl QuotasApi {
     #[oai(path = "/quotas", method = "get", operation_id = "quotas.list")]
     async fn quotas(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Quotas>> {
         caller.require(Permission::UsageRead)?;
-        let plan = app.limits.plan(caller.tenant).await;
+        let (plan, overrides) = app.limits.allowance(caller.tenant).await;
         let (period, used, members) = used(&app, caller.tenant).await?;
-        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan), period, used, members))
+        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan).with(overrides), period, used, members))
     }
 }
 
@@ -63,6 +63,6 @@ async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2
 /// # Errors
 /// 429 `quota_exceeded` when there are not so many left this month.
 pub async fn take(app: &App, tenant: TenantId, metric: Metric, count: usize) -> Result<Units> {
-    let plan = app.limits.plan(tenant).await;
-    app.meter.take((tenant, app.meter.settings.of(plan).of(metric)), metric, count).await
+    let (plan, overrides) = app.limits.allowance(tenant).await;
+    app.meter.take((tenant, app.meter.settings.of(plan).with(overrides).of(metric)), metric, count).await
 }

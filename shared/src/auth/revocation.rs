@@ -29,6 +29,8 @@ pub enum Revoked {
     Member(TenantId, UserId),
     /// All that speaks for a person.
     User(UserId),
+    /// All of a tenant: it is suspended, or is so no longer.
+    Tenant(TenantId),
 }
 
 /// What a listener hears.

@@ -73,3 +73,8 @@ id!(
 id!(ScheduleId);
 id!(RefreshTokenId);
 id!(SigningKeyId);
+id!(
+    /// Somebody who runs the platform.
+    StaffId
+);
+id!(StaffSessionId);

@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 13] = [
+pub const EXPIRIES: [Expiry; 14] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -83,6 +83,11 @@ pub const EXPIRIES: [Expiry; 13] = [
         table: "oauth_codes",
         delete: "delete from oauth_codes where ctid = any (array(
                      select ctid from oauth_codes where expires_at < ledger_now() - interval '1 h' limit 5000))",
+    },
+    Expiry {
+        table: "staff_sessions",
+        delete: "delete from staff_sessions where ctid = any (array(
+                     select ctid from staff_sessions where expires_at < ledger_now() - interval '1 day' limit 5000))",
     },
     Expiry {
         table: "job_unique",
