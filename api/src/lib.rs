@@ -31,6 +31,8 @@ pub mod metrics;
 pub mod queues;
 /// What a tenant may use by its plan.
 pub mod quotas;
+/// What may be done, and by whom.
+pub mod roles;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.

@@ -43,8 +43,8 @@ pub async fn begin(app: &TestApp, token: &str) -> (Client, Device) {
 }
 
 /// Somebody of the staff who is signed in.
-pub async fn staff(app: &TestApp) -> Client {
-    let said = admin(app, create(EMAIL)).await.unwrap();
+pub async fn staff(app: &TestApp, email: &str) -> Client {
+    let said = admin(app, create(email)).await.unwrap();
     begin(app, &token(&said)).await.0
 }
 

@@ -84,7 +84,7 @@ async fn staff_sign_in_with_both_factors_and_each_code_is_good_once() {
 #[tokio::test]
 async fn who_guesses_a_password_of_the_staff_waits() {
     let app = TestApp::start().await;
-    staff(&app).await;
+    staff(&app, EMAIL).await;
     let body = json!({ "email": EMAIL, "password": "another password!", "otp": "000000" });
     for _ in 0..5 {
         app.anonymous().post("/admin/auth/login", body.clone()).await.problem(401, "login_refused");
@@ -95,7 +95,7 @@ async fn who_guesses_a_password_of_the_staff_waits() {
 #[tokio::test]
 async fn a_session_ends_by_rest_by_age_and_with_whoever_has_it() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     for _ in 0..13 {
         app.advance(Duration::from_secs(50 * 60)).await;
         client.get("/admin/me").await.expect(200);
@@ -128,7 +128,7 @@ async fn a_session_ends_by_rest_by_age_and_with_whoever_has_it() {
 #[tokio::test]
 async fn tokens_of_staff_and_of_tenants_do_not_open_each_others_doors() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let acme = app.tenant("acme").await;
     let key = acme.api_key(&["jobs:read"]).await;
     for (tenants, path) in [(&acme.owner, "/admin/me"), (&key, "/admin/tenants"), (&acme.owner, "/admin/activity")] {

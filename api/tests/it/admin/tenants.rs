@@ -7,13 +7,13 @@ use millwork_shared::jobs::queries;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{entries, find, staff};
+use super::{EMAIL, entries, find, staff};
 use crate::support::{Options, PASSWORD, Reply, TestApp};
 
 #[tokio::test]
 async fn tenants_are_listed_by_what_is_asked_for() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let (acme, beta) = (app.tenant("acme").await, app.tenant("beta").await);
     let all = client.get("/admin/tenants").await.expect(200);
     let ids: Vec<_> = all["data"].as_array().unwrap().iter().map(|tenant| tenant["id"].clone()).collect();
@@ -48,7 +48,7 @@ async fn tenants_are_listed_by_what_is_asked_for() {
 #[tokio::test]
 async fn a_plan_is_changed_for_who_has_seen_the_present_one_and_the_tenant_reads_who_did() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let acme = app.tenant("acme").await;
     let path = format!("/admin/tenants/{}", acme.id);
     let change = |version: &str, plan: &str| {
@@ -70,7 +70,7 @@ async fn a_plan_is_changed_for_who_has_seen_the_present_one_and_the_tenant_reads
 async fn a_tenant_may_be_allowed_more_or_less_than_its_plan() {
     let quotas: QuotaSettings = "starter=3/5/5".parse().unwrap();
     let app = TestApp::start_with(Options { quotas, ..Options::default() }).await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let acme = app.tenant("acme").await;
     let path = format!("/admin/tenants/{}/quotas", acme.id);
     let put = |version: &str, body: Value| {
@@ -103,7 +103,7 @@ async fn a_tenant_may_be_allowed_more_or_less_than_its_plan() {
 async fn a_suspended_tenant_is_out_at_once_in_every_process_and_in_again_when_it_is_resumed() {
     let app = TestApp::start().await;
     let (_other, url) = app.another(Options::default()).await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let (acme, beta) = (app.tenant("acme").await, app.tenant("beta").await);
     let key = acme.api_key(&["jobs:read"]).await;
     let elsewhere = crate::support::Client::new(&url, acme.owner.token.clone());
@@ -142,7 +142,7 @@ async fn a_suspended_tenant_is_out_at_once_in_every_process_and_in_again_when_it
 #[tokio::test]
 async fn jobs_of_a_suspended_tenant_wait_and_none_is_lost() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let (acme, beta) = (app.quiet_tenant("acme").await, app.quiet_tenant("beta").await);
     acme.owner.post_empty("/queues/files/pause").await.expect(200);
     let path = format!("/admin/tenants/{}", acme.id);
@@ -165,7 +165,7 @@ async fn jobs_of_a_suspended_tenant_wait_and_none_is_lost() {
 #[tokio::test]
 async fn the_tenant_itself_lifts_no_suspension() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let acme = app.tenant("acme").await;
     client.post(&format!("/admin/tenants/{}/suspend", acme.id), json!({ "reason": "x" })).await.expect(200);
     let mut tx = app.db.db.tenant(acme.id).await.unwrap();

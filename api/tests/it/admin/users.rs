@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{entries, find, staff};
+use super::{EMAIL, entries, find, staff};
 use crate::support::{PASSWORD, TestApp};
 
 #[tokio::test]
 async fn a_person_is_found_and_put_out_everywhere_until_they_are_let_in_again() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let (acme, beta) = (app.tenant("acme").await, app.tenant("beta").await);
     let join = format!(
         "insert into memberships (tenant_id, user_id, role) values ('{}', '{}', 'viewer')",
@@ -57,7 +57,7 @@ async fn a_person_is_found_and_put_out_everywhere_until_they_are_let_in_again() 
 #[tokio::test]
 async fn the_feed_shows_what_was_done_in_every_tenant_and_what_staff_did_alone() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     let (acme, beta) = (app.tenant("acme").await, app.tenant("beta").await);
     client.patch(&format!("/admin/tenants/{}", acme.id), json!({ "plan": "pro" })).await.expect(200);
     let feed = async |query: &str| client.get(&format!("/admin/activity{query}")).await.expect(200);
@@ -86,7 +86,7 @@ async fn the_feed_shows_what_was_done_in_every_tenant_and_what_staff_did_alone()
 #[tokio::test]
 async fn the_figures_count_what_is_there_and_estimate_what_is_much() {
     let app = TestApp::start().await;
-    let client = staff(&app).await;
+    let client = staff(&app, EMAIL).await;
     app.tenant("acme").await;
     let metrics = async || client.get("/admin/metrics").await.expect(200)["data"].clone();
     let figures = metrics().await;
