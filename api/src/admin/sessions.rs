@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::StaffCaller;
 use super::caller::TOKEN_PREFIX;
-use super::types::{Activate, Enrol, Me, Secret, SignIn, StaffSession};
+use super::types::{Activate, Enrol, SignIn, StaffMember, StaffSecret, StaffSession};
 use crate::App;
 use crate::auth::client::From;
 use crate::auth::{mfa, password_rules, passwords, totp};
@@ -33,14 +33,14 @@ impl StaffAuthApi {
     /// With the token that `millwork-api admin create-staff` has shown. Answers the secret for an authenticator app; may be
     /// repeated until the token is used up.
     #[oai(path = "/admin/auth/enrol", method = "post", operation_id = "admin.enrol")]
-    async fn enrol(&self, app: Data<&App>, body: Body<Enrol>) -> Result<Answer<Secret>> {
+    async fn enrol(&self, app: Data<&App>, body: Body<Enrol>) -> Result<Answer<StaffSecret>> {
         let member = invited(&app, token_hash(&body.token)).await?;
         let secret = random_bytes::<{ totp::SECRET_BYTES }>();
         let sealed = app.keys.seal(&rows::context(member.id), &secret)?;
         let mut tx = app.db.identity().await?;
         rows::enrol(&mut tx, member.id, &sealed).await?;
         tx.commit().await?;
-        Answer::new(&Secret::new(&member.email, totp::base32(&secret)))
+        Answer::new(&StaffSecret::new(&member.email, totp::base32(&secret)))
     }
 
     /// Begin as staff: a password
@@ -104,8 +104,8 @@ impl StaffAuthApi {
 
     /// Who am I, of the staff
     #[oai(path = "/admin/me", method = "get", operation_id = "admin.me")]
-    async fn me(&self, staff: StaffCaller) -> Result<Answer<Me>> {
-        Answer::new(&Me::from(&*staff))
+    async fn me(&self, staff: StaffCaller) -> Result<Answer<StaffMember>> {
+        Answer::new(&StaffMember::from(&*staff))
     }
 }
 
@@ -153,7 +153,7 @@ async fn open(mut tx: IdentityTx, member: Member, client: &Client) -> Result<Sta
     rows::open(&mut tx, member.id, token_hash(&token), client).await?;
     tx.commit().await?;
     Ok(StaffSession {
-        staff: Me { id: member.id.0, email: member.email, name: member.name },
+        staff: StaffMember { id: member.id.0, email: member.email, name: member.name },
         token,
         expires_in: rows::LONGEST_LIFE.as_secs() as u32,
     })

@@ -63,14 +63,14 @@ impl Example for SignIn {
 
 /// The secret of an authenticator app, shown this once
 #[derive(Debug, Object, Serialize)]
-pub struct Secret {
+pub struct StaffSecret {
     /// Base32
     pub secret: String,
     /// For a QR code
     pub uri: String,
 }
 
-impl Secret {
+impl StaffSecret {
     pub fn new(email: &str, secret: String) -> Self {
         let account: String = url::form_urlencoded::byte_serialize(email.as_bytes()).collect();
         let uri = format!("otpauth://totp/Millwork%20staff:{account}?secret={secret}&issuer=Millwork%20staff");
@@ -81,7 +81,7 @@ impl Secret {
 /// A session of the staff
 #[derive(Debug, Object, Serialize)]
 pub struct StaffSession {
-    pub staff: Me,
+    pub staff: StaffMember,
     /// Send it as `Authorization: Bearer …`, to `/admin` alone
     pub token: String,
     /// Seconds until it ends; an hour without a request ends it too
@@ -90,13 +90,13 @@ pub struct StaffSession {
 
 /// Somebody of the staff
 #[derive(Debug, Object, Serialize)]
-pub struct Me {
+pub struct StaffMember {
     pub id: Uuid,
     pub email: String,
     pub name: String,
 }
 
-impl From<&Staff> for Me {
+impl From<&Staff> for StaffMember {
     fn from(staff: &Staff) -> Self {
         Self { id: staff.id().0, email: staff.email().to_owned(), name: staff.name().to_owned() }
     }
