@@ -21,6 +21,8 @@ pub mod events;
 pub mod health;
 /// The plumbing under every endpoint.
 pub mod http;
+/// Asking people to join the tenant.
+pub mod invitations;
 /// Work that is done later.
 pub mod jobs;
 /// How much a caller may ask for.
@@ -39,6 +41,10 @@ pub mod routes;
 pub mod run;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
+/// The tenant itself.
+pub mod tenants;
+/// The members of a tenant.
+pub mod users;
 /// Endpoints that want events, and the deliveries to them.
 pub mod webhooks;
 

@@ -10,8 +10,8 @@ use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::{
-    admin, alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, roles, schedules,
-    webhooks, workers,
+    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, jobs, metrics, queues, quotas, roles,
+    schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -38,6 +38,9 @@ fn apis() -> impl OpenApi {
         auth::mfa::MfaApi,
         auth::oauth::OAuthApi,
         api_keys::ApiKeysApi,
+        tenants::TenantsApi,
+        users::UsersApi,
+        invitations::InvitationsApi,
         roles::RolesApi,
         audit::AuditApi,
         quotas::QuotasApi,

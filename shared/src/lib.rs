@@ -24,6 +24,8 @@ pub mod http_requests;
 pub mod idempotency;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
 pub mod infra;
+/// Asking people to join a tenant.
+pub mod invitations;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.

@@ -260,7 +260,8 @@ pub struct AdminUserDetails {
 pub struct AdminMembership {
     pub tenant_id: Uuid,
     pub tenant_name: String,
-    pub role: String,
+    /// Of those that every tenant has; null for who has roles of the tenant's own alone
+    pub role: Option<String>,
 }
 
 /// The platform in figures

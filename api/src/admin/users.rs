@@ -51,7 +51,7 @@ impl AdminUsersApi {
         let user = rows::get(&mut tx, UserId(id.0)).await?;
         let memberships = list_of_user(&mut tx, user.id).await?;
         tx.commit().await?;
-        let membership = |(tenant, tenant_name, role): (TenantId, String, String)| AdminMembership {
+        let membership = |(tenant, tenant_name, role): (TenantId, String, Option<String>)| AdminMembership {
             tenant_id: tenant.0,
             tenant_name,
             role,

@@ -55,6 +55,12 @@ async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2
     Ok((period, used, members))
 }
 
+/// How many members a tenant may have, by its plan or what staff have allowed it.
+pub async fn members(app: &App, tenant: TenantId) -> i64 {
+    let (plan, overrides) = app.limits.allowance(tenant).await;
+    app.meter.settings.of(plan).with(overrides).members
+}
+
 /// Takes units of a tenant's quota, by its plan.
 ///
 /// # Errors

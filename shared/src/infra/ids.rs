@@ -75,6 +75,8 @@ id!(
     RequestId
 );
 id!(ScheduleId);
+id!(RoleId);
+id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);
 id!(

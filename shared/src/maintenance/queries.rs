@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 14] = [
+pub const EXPIRIES: [Expiry; 15] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -88,6 +88,11 @@ pub const EXPIRIES: [Expiry; 14] = [
         table: "staff_sessions",
         delete: "delete from staff_sessions where ctid = any (array(
                      select ctid from staff_sessions where expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "invitations", // whose tokens go with them
+        delete: "delete from invitations where ctid = any (array(
+                     select ctid from invitations where expires_at < ledger_now() - interval '1 day' limit 5000))",
     },
     Expiry {
         table: "job_unique",

@@ -178,8 +178,8 @@ pub async fn set_overrides(tx: &mut StaffTx, tenant: TenantId, quotas: Overrides
     .await?)
 }
 
-/// Tenants of a person, the one joined first at first, and the role in each.
-pub async fn list_of_user(tx: &mut StaffTx, user: UserId) -> Result<Vec<(TenantId, String, String)>> {
+/// Tenants of a person, the one joined first at first, and which of the roles that every tenant has is theirs in each.
+pub async fn list_of_user(tx: &mut StaffTx, user: UserId) -> Result<Vec<(TenantId, String, Option<String>)>> {
     Ok(sqlx::query_as(
         "select m.tenant_id, t.name, m.role from memberships m join tenants t on t.id = m.tenant_id
           where m.user_id = $1 order by m.created_at, m.tenant_id limit 100",

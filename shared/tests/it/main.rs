@@ -14,6 +14,8 @@ mod model;
 mod partitions;
 mod plans;
 mod progress;
+mod references;
+mod stock;
 mod tenancy;
 mod unique;
 
