@@ -264,6 +264,22 @@ pub struct AdminMembership {
     pub role: Option<String>,
 }
 
+/// In which tenant, and to whom
+#[derive(Debug, Object, Deserialize)]
+pub struct AdminReassign {
+    pub tenant_id: Uuid,
+    /// The member who takes over
+    pub to: Uuid,
+}
+
+/// How much was handed over
+#[derive(Debug, Object, Serialize)]
+pub struct AdminReassigned {
+    pub api_keys: u64,
+    /// That were not accepted yet
+    pub invitations: u64,
+}
+
 /// The platform in figures
 #[derive(Debug, Object, Serialize)]
 pub struct PlatformMetrics {

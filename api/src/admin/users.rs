@@ -1,19 +1,23 @@
 //! What staff do about people.
 
+use millwork_shared::Error;
+use millwork_shared::auth::queries::api_keys;
 use millwork_shared::auth::revocation::Revoked;
 use millwork_shared::infra::ids::{TenantId, UserId};
-use millwork_shared::staff::tenants::list_of_user;
+use millwork_shared::invitations::queries as invitations;
+use millwork_shared::staff::tenants::{self, list_of_user};
 use millwork_shared::staff::users::{self as rows, Filter};
+use millwork_shared::tenants::queries::members;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 use uuid::Uuid;
 
-use super::types::{AdminMembership, AdminUser, AdminUserDetails};
+use super::types::{AdminMembership, AdminReassign, AdminReassigned, AdminUser, AdminUserDetails};
 use super::{StaffCaller, door};
 use crate::App;
 use crate::auth::revocation;
-use crate::http::{Answer, ApiError, List, Page, Result};
+use crate::http::{Answer, ApiError, Body, Fault, List, Page, Result};
 use crate::routes::Tag;
 
 pub struct AdminUsersApi;
@@ -87,5 +91,38 @@ impl AdminUsersApi {
         let row = rows::set_active(&mut tx, user, true).await?.ok_or_else(not)?;
         tx.commit().await?;
         Answer::new(&row.into())
+    }
+
+    /// Hand over what a person owns in a tenant
+    ///
+    /// API keys and open invitations go to another active member of it, as by `POST /users/{id}/reassign`.
+    #[oai(path = "/admin/users/:id/reassign", method = "post", operation_id = "admin.reassign_user")]
+    async fn reassign(
+        &self,
+        staff: StaffCaller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        body: Body<AdminReassign>,
+    ) -> Result<Answer<AdminReassigned>> {
+        let mut tx = door(&app, &staff).await?;
+        let tenant = tenants::get(&mut tx, TenantId(body.tenant_id), false).await?.id;
+        tx.commit().await?;
+        // By the tenant's own door: what is handed over is not the staff's to see.
+        let mut tx = app.db.tenant(tenant).await?;
+        members::lock(&mut tx, tenant).await?;
+        let from = members::get(&mut tx, UserId(id.0)).await?.id;
+        let heir = match members::get(&mut tx, UserId(body.to)).await {
+            Ok(heir) if heir.deactivated_at.is_none() => heir.id,
+            Ok(_) | Err(Error::NotFound(_)) => {
+                let detail = format!("{} is no active member of this tenant", body.to);
+                return Err(ApiError::invalid(vec![Fault::new("/to", "unknown", detail)]));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let api_keys = api_keys::hand_over(&mut tx, from, heir).await?;
+        let invitations = invitations::hand_over(&mut tx, from, heir).await?;
+        tx.commit().await?;
+        revocation::announce(&app, &[Revoked::Member(tenant, from)]).await;
+        Answer::new(&AdminReassigned { api_keys, invitations })
     }
 }

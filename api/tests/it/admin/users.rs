@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use millwork_shared::infra::ids::TenantId;
+use millwork_shared::tenants::Role;
 use serde_json::{Value, json};
 
 use super::{EMAIL, entries, find, staff};
@@ -103,4 +105,27 @@ async fn the_figures_count_what_is_there_and_estimate_what_is_much() {
     assert_eq!(users["estimated"], true);
     assert!(users["count"].as_i64().unwrap() >= 10_001, "{users}");
     app.advance(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn what_somebody_owns_in_a_tenant_is_handed_over_within_it() {
+    let app = TestApp::start().await;
+    let client = staff(&app, EMAIL).await;
+    let (acme, beta) = (app.tenant("acme").await, app.tenant("beta").await);
+    let heir = acme.member(Role::Admin).await.get("/auth/me").await.expect(200)["data"]["user"]["id"].clone();
+    let key = acme.api_key(&["jobs:read"]).await;
+    let path = format!("/admin/users/{}/reassign", acme.owner_id);
+    let hand_over = async |tenant: TenantId, to: &Value| {
+        client.post(&path, json!({ "tenant_id": tenant.to_string(), "to": to })).await
+    };
+    let stranger = json!(beta.owner_id.to_string());
+    let problem = hand_over(acme.id, &stranger).await.problem(422, "body_invalid");
+    assert_eq!(problem["errors"][0]["pointer"], "/to");
+    hand_over(beta.id, &stranger).await.problem(404, "not_found");
+    let moved = hand_over(acme.id, &heir).await.expect(200)["data"].clone();
+    assert_eq!(moved, json!({ "api_keys": 1, "invitations": 0 }));
+    let me = key.get("/auth/me").await.expect(200);
+    assert_eq!(me["data"]["user"]["id"], heir);
+    let told = entries(&app, &format!("tenant_id = '{}' and action = 'api_key.updated'", acme.id)).await;
+    assert_eq!(told, ["api_key.updated staff"]);
 }

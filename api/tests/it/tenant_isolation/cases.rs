@@ -43,6 +43,7 @@ pub fn cases() -> Vec<Case> {
         staff("admin.me"),
         staff("admin.metrics"),
         staff("admin.reactivate_user").at(NOBODY),
+        staff("admin.reassign_user").at(NOBODY),
         staff("admin.resume_tenant").at(NOBODY),
         staff("admin.set_quotas").at(NOBODY),
         staff("admin.suspend_tenant").at(NOBODY),
