@@ -63,7 +63,10 @@ begin
                          new.id::text, audit_image(before, masked, bookkeeping), audit_image(after, masked, bookkeeping));
     return null;
 end $$;
-create trigger audit after insert or update on staff for each row execute function audit_staff();
+-- Another seal around the same secret is no change; only the system's door can say so.
+create trigger audit after insert or update on staff for each row
+    when (current_user <> 'millwork_system' or current_setting('app.resealing', true) is distinct from 'on')
+    execute function audit_staff();
 
 create function audit_staff_session() returns trigger language plpgsql as $$
 declare

@@ -19,7 +19,7 @@ use poem_openapi::param::Query;
 use uuid::Uuid;
 
 pub use self::caller::StaffCaller;
-use self::types::{Activity, PlatformMetrics};
+use self::types::{AdminActivity, PlatformMetrics};
 use crate::App;
 use crate::http::{Answer, List, Page, Result};
 use crate::routes::Tag;
@@ -57,12 +57,12 @@ impl AdminApi {
         tenant_id: Query<Option<Uuid>>,
         /// Only what staff did
         by_staff: Query<Option<bool>>,
-    ) -> Result<List<Activity>> {
+    ) -> Result<List<AdminActivity>> {
         let filter = Filter { tenant: tenant_id.0, by_staff: by_staff.0.unwrap_or(false), before: page.before() };
         let mut tx = door(&app, &staff).await?;
         let rows = feed::list(&mut tx, &filter, page.fetch()).await?;
         tx.commit().await?;
-        List::new(&page, rows.into_iter().map(Activity::from).collect(), |entry| entry.id)
+        List::new(&page, rows.into_iter().map(AdminActivity::from).collect(), |entry| entry.id)
     }
 }
 

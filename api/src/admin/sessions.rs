@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::StaffCaller;
 use super::caller::TOKEN_PREFIX;
-use super::types::{Activate, Enrol, SignIn, StaffMember, StaffSecret, StaffSession};
+use super::types::{StaffActivate, StaffEnrol, StaffMember, StaffSecret, StaffSession, StaffSignIn};
 use crate::App;
 use crate::auth::client::From;
 use crate::auth::{mfa, password_rules, passwords, totp};
@@ -33,7 +33,7 @@ impl StaffAuthApi {
     /// With the token that `millwork-api admin create-staff` has shown. Answers the secret for an authenticator app; may be
     /// repeated until the token is used up.
     #[oai(path = "/admin/auth/enrol", method = "post", operation_id = "admin.enrol")]
-    async fn enrol(&self, app: Data<&App>, body: Body<Enrol>) -> Result<Answer<StaffSecret>> {
+    async fn enrol(&self, app: Data<&App>, body: Body<StaffEnrol>) -> Result<Answer<StaffSecret>> {
         let member = invited(&app, token_hash(&body.token)).await?;
         let secret = random_bytes::<{ totp::SECRET_BYTES }>();
         let sealed = app.keys.seal(&rows::context(member.id), &secret)?;
@@ -47,7 +47,7 @@ impl StaffAuthApi {
     ///
     /// Uses up the token, and opens a session. `otp` is a code of the authenticator app.
     #[oai(path = "/admin/auth/activate", method = "post", operation_id = "admin.activate")]
-    async fn activate(&self, app: Data<&App>, from: From, body: Body<Activate>) -> Result<Answer<StaffSession>> {
+    async fn activate(&self, app: Data<&App>, from: From, body: Body<StaffActivate>) -> Result<Answer<StaffSession>> {
         let body = body.into_inner();
         let token = token_hash(&body.token);
         let member = invited(&app, token).await?;
@@ -70,7 +70,7 @@ impl StaffAuthApi {
         app: Data<&App>,
         request: RequestInfo,
         from: From,
-        body: Body<SignIn>,
+        body: Body<StaffSignIn>,
     ) -> Result<Answer<StaffSession>> {
         let body = body.into_inner();
         let subject = Subject::account(&format!("staff/{}", body.email.0));
@@ -109,7 +109,7 @@ impl StaffAuthApi {
     }
 }
 
-async fn sign_in(app: &App, body: SignIn, client: &Client) -> Result<StaffSession> {
+async fn sign_in(app: &App, body: StaffSignIn, client: &Client) -> Result<StaffSession> {
     let refused =
         || ApiError::unauthenticated("login_refused", "no member of the staff has this address and this password");
     let mut tx = app.db.identity().await?;

@@ -10,7 +10,7 @@ use poem_openapi::OpenApi;
 use poem_openapi::param::{Path, Query};
 use uuid::Uuid;
 
-use super::types::{AdminQuotas, AdminTenant, AdminTenantDetails, QuotaOverrides, Suspend, TenantChange};
+use super::types::{AdminQuotas, AdminSuspend, AdminTenant, AdminTenantChange, AdminTenantDetails, QuotaOverrides};
 use super::{StaffCaller, door};
 use crate::App;
 use crate::auth::revocation;
@@ -70,7 +70,7 @@ impl AdminTenantsApi {
         app: Data<&App>,
         id: Path<Uuid>,
         if_match: IfMatch,
-        body: Body<TenantChange>,
+        body: Body<AdminTenantChange>,
     ) -> Result<Answer<AdminTenant>> {
         let plan: Plan = body
             .plan
@@ -109,7 +109,7 @@ impl AdminTenantsApi {
         Answer::new(&AdminQuotas::new(plan, overrides, version))
     }
 
-    /// Suspend a tenant
+    /// AdminSuspend a tenant
     ///
     /// At once its tokens and API keys stop (403 `tenant_suspended`) and nobody signs in to it. Its jobs wait until it is
     /// resumed: none is started, and those that run finish. Its schedules do not fire.
@@ -119,7 +119,7 @@ impl AdminTenantsApi {
         staff: StaffCaller,
         app: Data<&App>,
         id: Path<Uuid>,
-        body: Body<Suspend>,
+        body: Body<AdminSuspend>,
     ) -> Result<Answer<AdminTenant>> {
         let mut tx = door(&app, &staff).await?;
         let tenant = rows::get(&mut tx, TenantId(id.0), true).await?.id;

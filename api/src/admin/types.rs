@@ -16,7 +16,7 @@ use crate::http::{RawJson, Time};
 use crate::quotas::settings::PlanQuotas;
 
 #[derive(Debug, Object, Deserialize)]
-pub struct Enrol {
+pub struct StaffEnrol {
     /// As `create-staff` has shown it
     #[oai(validator(max_length = 200))]
     pub token: String,
@@ -24,7 +24,7 @@ pub struct Enrol {
 
 #[derive(Debug, Object, Deserialize)]
 #[oai(example)]
-pub struct Activate {
+pub struct StaffActivate {
     /// As `create-staff` has shown it
     #[oai(validator(max_length = 200))]
     pub token: String,
@@ -35,7 +35,7 @@ pub struct Activate {
     pub otp: String,
 }
 
-impl Example for Activate {
+impl Example for StaffActivate {
     fn example() -> Self {
         let token = "mwi_ZFm0vYb6mV3mD0rJmYkq3v0y6l8F3o2wT1s9xQ4nR5c".to_owned();
         Self { token, password: Password::example(), otp: "123456".to_owned() }
@@ -44,7 +44,7 @@ impl Example for Activate {
 
 #[derive(Debug, Object, Deserialize)]
 #[oai(example)]
-pub struct SignIn {
+pub struct StaffSignIn {
     #[oai(validator(max_length = 254))]
     pub email: MailAddress,
     #[oai(validator(max_length = 128))]
@@ -54,7 +54,7 @@ pub struct SignIn {
     pub otp: String,
 }
 
-impl Example for SignIn {
+impl Example for StaffSignIn {
     fn example() -> Self {
         let email = MailAddress("ops@millwork.example".to_owned());
         Self { email, password: Password::example(), otp: "123456".to_owned() }
@@ -201,7 +201,7 @@ impl From<QuotaOverrides> for Overrides {
 
 /// What changes of a tenant
 #[derive(Debug, Object, Deserialize)]
-pub struct TenantChange {
+pub struct AdminTenantChange {
     /// `starter`, `pro` or `enterprise`
     #[oai(validator(max_length = 40))]
     pub plan: String,
@@ -209,13 +209,13 @@ pub struct TenantChange {
 
 #[derive(Debug, Object, Deserialize)]
 #[oai(example)]
-pub struct Suspend {
+pub struct AdminSuspend {
     /// Why; kept in the tenant's audit entries
     #[oai(validator(min_length = 1, max_length = 500))]
     pub reason: Line,
 }
 
-impl Example for Suspend {
+impl Example for AdminSuspend {
     fn example() -> Self {
         Self { reason: Line("The invoices of March and April are unpaid".to_owned()) }
     }
@@ -339,7 +339,7 @@ impl From<QueueRow> for PlatformQueue {
 
 /// Something that was done, and in which tenant
 #[derive(Debug, Object, Serialize)]
-pub struct Activity {
+pub struct AdminActivity {
     pub id: Uuid,
     /// The platform's own entries have `00000000-0000-7000-8000-000000000000`
     pub tenant_id: Uuid,
@@ -358,7 +358,7 @@ pub struct Activity {
     pub after: Option<RawJson>,
 }
 
-impl From<FeedRow> for Activity {
+impl From<FeedRow> for AdminActivity {
     fn from(FeedRow { tenant_id, entry }: FeedRow) -> Self {
         let EntryRow { id, .. } = entry;
         let (seconds, nanos) = id.get_timestamp().map_or((0, 0), |t| t.to_unix());
