@@ -1,5 +1,5 @@
--- Asking people to join a tenant (decision 0029). A row stays until it has expired, whatever became of it, so that mails to
--- strangers can be counted.
+-- Asking people to join a tenant (decision 0029). A row stays until it has expired, whatever became of it, so that mails
+-- to strangers can be counted.
 create table invitations (
     id          uuid primary key,
     tenant_id   uuid not null references tenants (id),

@@ -1,5 +1,5 @@
--- People who sign in by another provider (decision 0032). An identity is an issuer's name for a person, which is theirs for
--- ever; the provider's name here and the address are for people to read.
+-- People who sign in by another provider (decision 0032). An identity is an issuer's name for a person, which is theirs
+-- for ever; the provider's name here and the address are for people to read.
 create table identities (
     issuer     text not null,
     subject    text not null,
@@ -43,8 +43,8 @@ create policy system on oauth_states to millwork_system using (true);
 grant select, insert on oauth_states to millwork_identity;
 grant select, delete on oauth_states to millwork_system;
 
--- Codes that stand for a person whom a provider named, for minutes, until a front end or a second factor turns one into a
--- session. Only hashes are stored.
+-- Codes that stand for a person whom a provider named, for minutes, until a front end or a second factor turns one into
+-- a session. Only hashes are stored.
 create table oauth_codes (
     code_hash     bytea primary key,
     user_id       uuid not null references users (id) on delete cascade,

@@ -1,5 +1,5 @@
--- A fourth door: the platform's staff, who see every tenant and no tenant's secrets (decision 0033). What it reaches is said
--- beside each table, here for those that are there already.
+-- A fourth door: the platform's staff, who see every tenant and no tenant's secrets (decision 0033). What it reaches is
+-- said beside each table, here for those that are there already.
 do $$
 begin
     begin
@@ -27,7 +27,7 @@ begin
     return new;
 end $$;
 create trigger keep_suspension before update on tenants for each row
-    when (old.suspended_at is distinct from new.suspended_at or old.suspension_reason is distinct from new.suspension_reason)
+    when ((old.suspended_at, old.suspension_reason) is distinct from (new.suspended_at, new.suspension_reason))
     execute function keep_suspension();
 
 create policy staff on users to millwork_staff using (true);
@@ -50,7 +50,8 @@ grant select, insert, delete on queue_pauses to millwork_staff;
 
 create policy staff on audit_logs to millwork_staff using (true);
 grant select on audit_logs to millwork_staff;
-grant insert (tenant_id, id, actor_type, actor_id, ip, user_agent, request_id, action, resource_type, resource_id, before, after)
+grant insert (tenant_id, id, actor_type, actor_id, ip, user_agent, request_id, action, resource_type, resource_id, before,
+              after)
     on audit_logs to millwork_staff;
 -- The feed over all tenants.
 create index audit_logs_feed on audit_logs (id);

@@ -22,7 +22,8 @@ create policy identity on staff to millwork_identity using (true);
 create policy system on staff to millwork_system using (true);
 grant select on staff to millwork_identity, millwork_system;
 -- A request may use an invitation up, and never make anyone staff: that the command line does.
-grant update (password_hash, sealed_secret, last_step, failures, locked_until, invite_hash, invite_expires_at, activated_at)
+grant update (password_hash, sealed_secret, last_step, failures, locked_until, invite_hash, invite_expires_at,
+              activated_at)
     on staff to millwork_identity;
 grant insert, update on staff to millwork_system;
 

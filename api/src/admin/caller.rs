@@ -13,8 +13,8 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use crate::App;
 use crate::http::{ApiError, Result};
 
-/// What a token of staff begins with. Tokens of tenants' people are JWTs, and their keys begin otherwise: neither is ever
-/// looked up here, nor these there.
+/// What a token of staff begins with. Tokens of tenants' people are JWTs, and their keys begin otherwise: neither is
+/// ever looked up here, nor these there.
 pub const TOKEN_PREFIX: &str = "mws_";
 const MAX_TOKEN_BYTES: usize = 200;
 const SCHEME: &str = "staff";

@@ -67,8 +67,9 @@ pub async fn run(db: &Db, command: &AdminCommand, public_url: &str, out: &mut im
     writeln!(
         out,
         "The token, shown this once and good for 24 hours:\n\n  {token}\n\n\
-         With it: POST {public_url}/api/v1/admin/auth/enrol {{\"token\": …}} answers the secret for an authenticator app;\n\
-         then POST {public_url}/api/v1/admin/auth/activate {{\"token\": …, \"password\": …, \"otp\": …}} opens the account."
+         With it: POST {public_url}/api/v1/admin/auth/enrol {{\"token\": …}} answers the secret for an authenticator \
+         app;\nthen POST {public_url}/api/v1/admin/auth/activate {{\"token\": …, \"password\": …, \"otp\": …}} opens \
+         the account."
     )?;
     Ok(())
 }

@@ -30,7 +30,8 @@ pub struct AdminApi;
 impl AdminApi {
     /// Show the platform in figures
     ///
-    /// Costs the same however much there is: tables of more than 10,000 rows are estimated, jobs are counted by the scheduler.
+    /// Costs the same however much there is: tables of more than 10,000 rows are estimated, jobs are counted by the
+    /// scheduler.
     #[oai(path = "/admin/metrics", method = "get", operation_id = "admin.metrics")]
     async fn metrics(&self, staff: StaffCaller, app: Data<&App>) -> Result<Answer<PlatformMetrics>> {
         let mut tx = door(&app, &staff).await?;

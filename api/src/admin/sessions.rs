@@ -30,8 +30,8 @@ pub struct StaffAuthApi;
 impl StaffAuthApi {
     /// Begin as staff: a second factor
     ///
-    /// With the token that `millwork-api admin create-staff` has shown. Answers the secret for an authenticator app; may be
-    /// repeated until the token is used up.
+    /// With the token that `millwork-api admin create-staff` has shown. Answers the secret for an authenticator app;
+    /// may be repeated until the token is used up.
     #[oai(path = "/admin/auth/enrol", method = "post", operation_id = "admin.enrol")]
     async fn enrol(&self, app: Data<&App>, body: Body<StaffEnrol>) -> Result<Answer<StaffSecret>> {
         let member = invited(&app, token_hash(&body.token)).await?;
@@ -62,8 +62,8 @@ impl StaffAuthApi {
 
     /// Sign in as staff
     ///
-    /// With password and second factor. A session rests for an hour and goes on for twelve at most. Its token opens `/admin`
-    /// and nothing else.
+    /// With password and second factor. A session rests for an hour and goes on for twelve at most. Its token opens
+    /// `/admin` and nothing else.
     #[oai(path = "/admin/auth/login", method = "post", operation_id = "admin.login")]
     async fn login(
         &self,
@@ -170,7 +170,8 @@ async fn invited(app: &App, token: [u8; 32]) -> Result<Member> {
 }
 
 fn uninvited() -> ApiError {
-    let detail = "the token was used before, has expired or never was; have another one made by `millwork-api admin reset-staff`";
+    let detail = "the token was used before, has expired or never was; have another one made by `millwork-api admin \
+                  reset-staff`";
     ApiError::unauthenticated("token_invalid", detail)
 }
 

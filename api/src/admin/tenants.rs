@@ -111,8 +111,8 @@ impl AdminTenantsApi {
 
     /// AdminSuspend a tenant
     ///
-    /// At once its tokens and API keys stop (403 `tenant_suspended`) and nobody signs in to it. Its jobs wait until it is
-    /// resumed: none is started, and those that run finish. Its schedules do not fire.
+    /// At once its tokens and API keys stop (403 `tenant_suspended`) and nobody signs in to it. Its jobs wait until it
+    /// is resumed: none is started, and those that run finish. Its schedules do not fire.
     #[oai(path = "/admin/tenants/:id/suspend", method = "post", operation_id = "admin.suspend_tenant")]
     async fn suspend(
         &self,
@@ -133,8 +133,8 @@ impl AdminTenantsApi {
 
     /// Resume a tenant
     ///
-    /// Its tokens and keys are good again, those that have not ended meanwhile. Its jobs go on, but in queues that it has
-    /// paused itself; its schedules do by their `misfire` rules.
+    /// Its tokens and keys are good again, those that have not ended meanwhile. Its jobs go on, but in queues that it
+    /// has paused itself; its schedules do by their `misfire` rules.
     #[oai(path = "/admin/tenants/:id/resume", method = "post", operation_id = "admin.resume_tenant")]
     async fn resume(&self, staff: StaffCaller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<AdminTenant>> {
         let mut tx = door(&app, &staff).await?;

@@ -36,8 +36,8 @@ impl ApiKeysApi {
 
     /// Create an API key
     ///
-    /// The answer shows the key itself, this once. No one may grant what they do not hold; and a key may do no more than who
-    /// made it may at the time, and rests while they are shut out.
+    /// The answer shows the key itself, this once. No one may grant what they do not hold; and a key may do no more
+    /// than who made it may at the time, and rests while they are shut out.
     #[oai(path = "/api-keys", method = "post", operation_id = "api_keys.create")]
     async fn create(
         &self,

@@ -46,8 +46,8 @@ impl InvitationsApi {
 
     /// Invite somebody
     ///
-    /// By a mail with a link, which is good once, for a week. No one may grant what they do not hold, and the invitation is
-    /// good only while who sent it still holds it. A tenant has at most a hundred open invitations.
+    /// By a mail with a link, which is good once, for a week. No one may grant what they do not hold, and the
+    /// invitation is good only while who sent it still holds it. A tenant has at most a hundred open invitations.
     #[oai(path = "/invitations", method = "post", operation_id = "invitations.create")]
     async fn create(
         &self,
@@ -114,8 +114,8 @@ impl InvitationsApi {
 
     /// Mail an invitation again
     ///
-    /// It is good for a week from then on; links of earlier mails are good too. At most five mails, and not twice within ten
-    /// minutes.
+    /// It is good for a week from then on; links of earlier mails are good too. At most five mails, and not twice
+    /// within ten minutes.
     #[oai(path = "/invitations/:id/resend", method = "post", operation_id = "invitations.resend")]
     async fn resend(
         &self,
@@ -143,8 +143,8 @@ impl InvitationsApi {
 
     /// Accept an invitation
     ///
-    /// With the token from the mail, and the password of the account of that address; if there is none yet, one is made, with
-    /// this password and `name`. Opens a session in the tenant, and proves the address.
+    /// With the token from the mail, and the password of the account of that address; if there is none yet, one is
+    /// made, with this password and `name`. Opens a session in the tenant, and proves the address.
     #[oai(path = "/invitations/accept", method = "post", operation_id = "invitations.accept")]
     async fn accept(
         &self,

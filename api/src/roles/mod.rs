@@ -29,7 +29,8 @@ pub struct RolesApi;
 impl RolesApi {
     /// Show who may do what
     ///
-    /// Every permission, by what it is about, and the roles that hold it: those that every tenant has, and this one's own.
+    /// Every permission, by what it is about, and the roles that hold it: those that every tenant has, and this one's
+    /// own.
     #[oai(path = "/permissions", method = "get", operation_id = "roles.permissions")]
     async fn permissions(&self, caller: Permitted<to::RolesRead>, app: Data<&App>) -> Result<Answer<Vec<Resource>>> {
         let mut tx = app.db.tenant(caller.tenant).await?;

@@ -51,8 +51,8 @@ impl UsersApi {
 
     /// Change a member
     ///
-    /// What this tenant calls them. Their address, password and second factor are theirs alone. Nobody changes a member who
-    /// may do more than they may.
+    /// What this tenant calls them. Their address, password and second factor are theirs alone. Nobody changes a member
+    /// who may do more than they may.
     #[oai(path = "/users/:id", method = "patch", operation_id = "users.update")]
     async fn update(
         &self,
@@ -77,8 +77,8 @@ impl UsersApi {
 
     /// Remove a member
     ///
-    /// At once: their sessions here end, and their API keys go. What is to go on is handed over before, by `reassign`. Their
-    /// account stays. The last owner stays too.
+    /// At once: their sessions here end, and their API keys go. What is to go on is handed over before, by `reassign`.
+    /// Their account stays. The last owner stays too.
     #[oai(path = "/users/:id", method = "delete", operation_id = "users.remove")]
     async fn remove(&self, caller: Permitted<to::UsersWrite>, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
         let mut tx = app.db.tenant(caller.tenant).await?;
@@ -94,8 +94,9 @@ impl UsersApi {
 
     /// Replace the roles of a member
     ///
-    /// One of those that every tenant has at most, and any of the tenant's own. They count at once, for sessions and API keys
-    /// too. Nobody gives or takes what they do not hold, so only owners make and unmake owners; the last one stays.
+    /// One of those that every tenant has at most, and any of the tenant's own. They count at once, for sessions and
+    /// API keys too. Nobody gives or takes what they do not hold, so only owners make and unmake owners; the last one
+    /// stays.
     #[oai(path = "/users/:id/roles", method = "put", operation_id = "users.set_roles")]
     async fn set_roles(
         &self,
@@ -122,8 +123,8 @@ impl UsersApi {
 
     /// Shut a member out
     ///
-    /// At once: their sessions here end, and their API keys rest. Roles and what they own stay for when they are let in again.
-    /// The last owner cannot be shut out.
+    /// At once: their sessions here end, and their API keys rest. Roles and what they own stay for when they are let in
+    /// again. The last owner cannot be shut out.
     #[oai(path = "/users/:id/deactivate", method = "post", operation_id = "users.deactivate")]
     async fn deactivate(
         &self,
@@ -174,8 +175,8 @@ impl UsersApi {
 
     /// Hand over what a member owns
     ///
-    /// Their API keys and the invitations they sent, to another active member. A key may do what it was given and its new
-    /// owner holds; whoever hands it over must hold all that it was given.
+    /// Their API keys and the invitations they sent, to another active member. A key may do what it was given and its
+    /// new owner holds; whoever hands it over must hold all that it was given.
     #[oai(path = "/users/:id/reassign", method = "post", operation_id = "users.reassign")]
     async fn reassign(
         &self,

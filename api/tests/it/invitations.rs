@@ -238,7 +238,8 @@ async fn nobody_is_flooded_by_a_tenant_that_invites() {
     let fill = |count: u32, more: &str| {
         format!(
             "insert into invitations (id, tenant_id, email, role, invited_by, expires_at, revoked_at)
-             select gen_random_uuid(), '{}', 'a' || n || '@x.example', 'viewer', '{}', ledger_now() + interval '1 day', {more}
+             select gen_random_uuid(), '{}', 'a' || n || '@x.example', 'viewer', '{}',
+                    ledger_now() + interval '1 day', {more}
                from generate_series(1, {count}) n",
             acme.id, acme.owner_id
         )

@@ -28,9 +28,10 @@ const ROLES: [&str; 5] = ["owner", "admin", "developer", "support", "viewer"];
 
 fn page(matrix: &Value, document: &Value) -> String {
     let mut page = String::from(
-        "# Permissions\n\nGenerated: `GET /permissions` and the OpenAPI document say the same, and a test fails when this page does not.\n\
-         A custom role or an API key holds any of these that its maker holds. Operations marked † are also open to who holds\n\
-         `jobs:submit` and submitted the job.\n\n",
+        "# Permissions\n\nGenerated: `GET /permissions` and the OpenAPI document say the same, and a test fails when this page\n\
+         does not. A tenant's own role, or an API key, holds any of these that whoever makes it holds. Operations marked †\n\
+         are also open to who holds `jobs:submit` and submitted the job. `owners:write` opens no operation: who holds it\n\
+         may make and unmake owners.\n\n",
     );
     writeln!(page, "| Permission | {} | Operations |", ROLES.join(" | ")).unwrap();
     writeln!(page, "|---|{}---|", ":-:|".repeat(ROLES.len())).unwrap();

@@ -210,8 +210,8 @@ pub struct Letter {
     pub tenant_name: String,
 }
 
-/// Stores the hash of a token made for an invitation, and answers what its mail says; none when it is not open any more.
-/// Earlier tokens stay good: the mail that carries them may be late.
+/// Stores the hash of a token made for an invitation, and answers what its mail says; none when it is not open any
+/// more. Earlier tokens stay good: the mail that carries them may be late.
 pub async fn address(
     tx: &mut SystemTx,
     tenant: TenantId,

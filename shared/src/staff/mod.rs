@@ -1,4 +1,5 @@
-//! The people who run the platform, apart from tenants and their people, and what they do about tenants (decision 0033).
+//! The people who run the platform, apart from tenants and their people, and what they do about tenants (decision
+//! 0033).
 
 use crate::infra::ids::{StaffId, StaffSessionId};
 
@@ -13,8 +14,8 @@ pub mod users;
 
 /// Somebody of the staff who has proven who they are.
 ///
-/// Only [`queries::authenticate`] makes one, and [`Db::staff`](crate::infra::db::Db::staff) opens its door to nobody else: a
-/// handler of a tenant's request has none to show.
+/// Only [`queries::authenticate`] makes one, and [`Db::staff`](crate::infra::db::Db::staff) opens its door to nobody
+/// else: a handler of a tenant's request has none to show.
 #[derive(Debug, Clone)]
 pub struct Staff {
     id: StaffId,

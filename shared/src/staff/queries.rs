@@ -118,8 +118,8 @@ pub async fn find_invited(tx: &mut IdentityTx, invite_hash: [u8; 32]) -> Result<
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(&invite_hash[..]).fetch_optional(&mut **tx).await?)
 }
 
-/// Somebody by their address, held until the end of this transaction: of two requests with one code, the second finds it
-/// used.
+/// Somebody by their address, held until the end of this transaction: of two requests with one code, the second finds
+/// it used.
 pub async fn find_by_email(tx: &mut IdentityTx, email: &str) -> Result<Option<Member>> {
     let sql = format!("{MEMBER} and lower(email) = lower($1) and activated_at is not null for update");
     Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(email).fetch_optional(&mut **tx).await?)

@@ -131,8 +131,8 @@ pub async fn suspend(tx: &mut StaffTx, tenant: TenantId, reason: &str) -> Result
     Ok(row)
 }
 
-/// Ends a suspension. Answers None when there was none, else the tenant and the queues that go on: those that it has paused
-/// itself stay so.
+/// Ends a suspension. Answers None when there was none, else the tenant and the queues that go on: those that it has
+/// paused itself stay so.
 pub async fn resume(tx: &mut StaffTx, tenant: TenantId) -> Result<Option<(TenantRow, Vec<Queue>)>> {
     let mut query = QueryBuilder::<Postgres>::new("update tenants set suspended_at = null, suspension_reason = null, ");
     query.push("version = version + 1 where id = ").push_bind(tenant);

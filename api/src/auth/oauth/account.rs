@@ -48,8 +48,8 @@ pub struct Person {
 /// The account that `word` speaks of: the one it is linked to, the one of the same proven address, or a new one.
 ///
 /// # Errors
-/// 403 `email_unverified`, `registration_closed` or `account_deactivated`; 409 `account_unverified` for an account of which
-/// nobody knows whether it is the same person's: whoever made it may wait for this very sign-in.
+/// 403 `email_unverified`, `registration_closed` or `account_deactivated`; 409 `account_unverified` for an account of
+/// which nobody knows whether it is the same person's: whoever made it may wait for this very sign-in.
 pub async fn find(app: &App, word: Word, wished: Option<TenantId>, cause: &Cause) -> Result<Person> {
     let proven = word.email.filter(|email| email.len() <= LONGEST_ADDRESS && is_mail_address(email));
     let identity = |email: &str| Identity {
@@ -146,7 +146,8 @@ pub async fn code_for(app: &App, person: &Person, challenge: Option<[u8; 32]>) -
     Ok(code)
 }
 
-/// Opens a session of `person`, after their second factor, and links the identity if it was not. `code` is used up with it.
+/// Opens a session of `person`, after their second factor, and links the identity if it was not. `code` is used up with
+/// it.
 ///
 /// # Errors
 /// 401 `otp_required` and the like, see [`mfa::second_step`]; then the code stays good.

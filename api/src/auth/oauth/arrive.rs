@@ -65,7 +65,8 @@ pub async fn land(
         Ok(session) => Ok(Landing::Here(Answer::new(&session)?, flow::forget(app)?)),
         Err(error) if error.code() == "otp_required" => {
             let code = account::code_for(app, &person, None).await?;
-            let detail = "send `code`, the `exchange_code` of this answer, and `otp`, a code of the authenticator app or a recovery code, to \
+            let detail = "send `code`, the `exchange_code` of this answer, and `otp`, a code of the authenticator app \
+                          or a recovery code, to \
                           POST /auth/oauth/exchange within five minutes";
             Err(ApiError::unauthenticated("otp_required", detail).with("exchange_code", code))
         }
@@ -184,7 +185,8 @@ pub fn with_query(url: &str, pairs: &[(&str, &str)]) -> Result<String> {
     Ok(url.into())
 }
 
-/// Writes a refusal down with the platform, for nobody knows whose it is, and counts what only forgers and guessers run into.
+/// Writes a refusal down with the platform, for nobody knows whose it is, and counts what only forgers and guessers run
+/// into.
 pub async fn note(app: &App, provider: &Provider, error: &ApiError, request: &RequestInfo) {
     if !error.status().is_client_error() || error.code() == "otp_required" {
         return;

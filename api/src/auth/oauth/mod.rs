@@ -103,8 +103,8 @@ impl OAuthApi {
     /// Sign in by another provider
     ///
     /// For a browser to go to, not for programs. It is sent on to the provider (`github`, or one that the operator has
-    /// named), and must be back within ten minutes. Without `return_to` the callback answers tokens as `POST /auth/login`
-    /// does; with it, the front end there gets a `code` for `POST /auth/oauth/exchange`.
+    /// named), and must be back within ten minutes. Without `return_to` the callback answers tokens as `POST
+    /// /auth/login` does; with it, the front end there gets a `code` for `POST /auth/oauth/exchange`.
     #[oai(path = "/auth/oauth/:provider", method = "get", operation_id = "auth.oauth")]
     async fn begin(
         &self,
@@ -113,8 +113,8 @@ impl OAuthApi {
         /// Where a front end waits: one of the operator's `OAUTH_RETURN_URLS`, word for word
         #[oai(validator(max_length = 500))]
         return_to: Query<Option<String>>,
-        /// With `return_to`: the SHA-256, in base64url, of 32 random bytes or more in base64url, which the front end keeps and
-        /// shows with the code
+        /// With `return_to`: the SHA-256, in base64url, of 32 random bytes or more in base64url, which the front end
+        /// keeps and shows with the code
         #[oai(validator(max_length = 43))]
         challenge: Query<Option<String>>,
         /// For people who belong to several tenants
@@ -140,9 +140,10 @@ impl OAuthApi {
 
     /// Come back from another provider
     ///
-    /// Where the provider sends the browser. An account is opened that was linked before, or that is of the same address if
-    /// that is proven both here and there; otherwise a person and a tenant of theirs are made, where registration is open.
-    /// Whoever has a second factor gets 401 `otp_required` with an `exchange_code` for `POST /auth/oauth/exchange`.
+    /// Where the provider sends the browser. An account is opened that was linked before, or that is of the same
+    /// address if that is proven both here and there; otherwise a person and a tenant of theirs are made, where
+    /// registration is open. Whoever has a second factor gets 401 `otp_required` with an `exchange_code` for `POST
+    /// /auth/oauth/exchange`.
     #[oai(path = "/auth/oauth/:provider/callback", method = "get", operation_id = "auth.oauth_callback")]
     #[expect(clippy::too_many_arguments, reason = "the provider's parameters")]
     async fn callback(

@@ -1,5 +1,5 @@
-//! `OAUTH_<NAME>_CLIENT_ID`, `_CLIENT_SECRET` and `_ISSUER`: who people may sign in by. `OAUTH_RETURN_URLS`: where a front
-//! end waits for them.
+//! `OAUTH_<NAME>_CLIENT_ID`, `_CLIENT_SECRET` and `_ISSUER`: who people may sign in by. `OAUTH_RETURN_URLS`: where a
+//! front end waits for them.
 
 use std::collections::BTreeMap;
 
@@ -105,7 +105,8 @@ fn provider(
     })
 }
 
-/// An issuer as it is: what its tokens say must be the same text. A slash at the end of a lone host matters to nobody else.
+/// An issuer as it is: what its tokens say must be the same text. A slash at the end of a lone host matters to nobody
+/// else.
 fn check_issuer(text: &str) -> Result<String, String> {
     let fault = |what: &str| Err(format!("`{text}` {what}"));
     let Ok(url) = Url::parse(text) else { return fault("is not a URL such as https://login.example.com") };

@@ -99,7 +99,8 @@ async fn the_figures_count_what_is_there_and_estimate_what_is_much() {
     assert!(figures["database_size_bytes"].as_i64().unwrap() > 1_000_000, "{figures}");
     assert_eq!(figures["queues"], json!([]), "no scheduler has counted");
     let many = "insert into users (id, email, name, password_hash)
-                select gen_random_uuid(), n || '@many.example', 'x', 'x' from generate_series(1, 10001) n; analyze users";
+                select gen_random_uuid(), n || '@many.example', 'x', 'x' from generate_series(1, 10001) n;
+                analyze users";
     app.db.sql(many).await;
     let users: Value = metrics().await["users"].clone();
     assert_eq!(users["estimated"], true);

@@ -1,5 +1,5 @@
 //! The cases: one a line for every operation of the served document. To add an operation, add its line, and what it is
-//! about to [`Object`] if that is new.
+//! about to `Object` if that is new.
 
 use millwork_shared::tenants::Role as BuiltIn;
 use serde_json::{Value, json};

@@ -71,8 +71,8 @@ pub async fn find_by_email(tx: &mut IdentityTx, email: &str) -> Result<Option<Ac
     .await?)
 }
 
-/// Whether an identity may open an account, until the end of this transaction: it is linked to it, or the account is of the
-/// same proven address. The person is active.
+/// Whether an identity may open an account, until the end of this transaction: it is linked to it, or the account is of
+/// the same proven address. The person is active.
 pub async fn hold(tx: &mut IdentityTx, user: UserId, identity: &Identity) -> Result<bool> {
     let held: Option<i32> = sqlx::query_scalar(
         "select 1 from users u

@@ -1,4 +1,4 @@
-//! The members of a tenant. Whatever changes who they are, and what they may do, first takes [`lock`], so that of two who
+//! The members of a tenant. Whatever changes who they are, and what they may do, first takes `lock`, so that of two who
 //! demote the last two owners, or join for the last place, one wins.
 
 use chrono::{DateTime, Utc};
@@ -38,8 +38,8 @@ macro_rules! select {
     };
 }
 
-/// Holds the members and roles of `tenant` as they are until the end of this transaction. It does not stand in the way of
-/// rows that only refer to the tenant.
+/// Holds the members and roles of `tenant` as they are until the end of this transaction. It does not stand in the way
+/// of rows that only refer to the tenant.
 pub async fn lock(conn: &mut PgConnection, tenant: TenantId) -> Result<()> {
     let held: Option<i32> = sqlx::query_scalar("select 1 from tenants where id = $1 for no key update")
         .bind(tenant)
@@ -132,7 +132,8 @@ pub async fn set_roles(tx: &mut TenantTx, user: UserId, role: Option<Role>, own:
 /// Gives a member roles of the tenant's own, beside those they have.
 pub async fn give(conn: &mut PgConnection, tenant: TenantId, user: UserId, own: &[RoleId]) -> Result<()> {
     sqlx::query(
-        "insert into member_roles (tenant_id, user_id, role_id) select $1, $2, unnest($3::uuid[]) on conflict do nothing",
+        "insert into member_roles (tenant_id, user_id, role_id) select $1, $2, unnest($3::uuid[])
+         on conflict do nothing",
     )
     .bind(tenant)
     .bind(user)
@@ -142,7 +143,8 @@ pub async fn give(conn: &mut PgConnection, tenant: TenantId, user: UserId, own: 
     Ok(())
 }
 
-/// Shuts a member out, or lets them in again. Sessions are [ended](crate::auth::queries::sessions::end_of_member) apart.
+/// Shuts a member out, or lets them in again. Sessions are [ended](crate::auth::queries::sessions::end_of_member)
+/// apart.
 pub async fn set_active(tx: &mut TenantTx, user: UserId, active: bool) -> Result<()> {
     sqlx::query(
         "update memberships

@@ -142,8 +142,8 @@ pub async fn insert_membership(tx: &mut IdentityTx, tenant: TenantId, user: User
     Ok(())
 }
 
-/// The tenant that `user` signs in to: the one wished for, or the one they have been an active member of for longest; none
-/// that is suspended. They are an active member until the end of this transaction.
+/// The tenant that `user` signs in to: the one wished for, or the one they have been an active member of for longest;
+/// none that is suspended. They are an active member until the end of this transaction.
 pub async fn find_membership(
     tx: &mut IdentityTx,
     user: UserId,

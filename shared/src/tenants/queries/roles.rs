@@ -119,7 +119,8 @@ pub async fn update(
 pub async fn delete(tx: &mut TenantTx, id: RoleId) -> Result<()> {
     let in_use: bool = sqlx::query_scalar(
         "select exists (select from member_roles where tenant_id = $1 and role_id = $2)
-             or exists (select from invitation_roles r join invitations i on i.tenant_id = r.tenant_id and i.id = r.invitation_id
+             or exists (select from invitation_roles r
+                          join invitations i on i.tenant_id = r.tenant_id and i.id = r.invitation_id
                          where r.tenant_id = $1 and r.role_id = $2
                            and i.accepted_at is null and i.revoked_at is null and i.expires_at > ledger_now())",
     )

@@ -53,7 +53,7 @@ fn token(Form(asked): Form<HashMap<String, String>>, request: &Request, github: 
         return Json(json!({
             "error": "bad_verification_code",
             "error_description": "The code passed is incorrect or expired.",
-            "error_uri": "https://docs.github.com/apps/managing-oauth-apps/troubleshooting-oauth-app-access-token-request-errors",
+            "error_uri": "https://docs.github.com/apps/managing-oauth-apps",
         }));
     }
     Json(json!({ "access_token": TOKEN, "scope": "read:user,user:email", "token_type": "bearer" }))
