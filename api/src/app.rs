@@ -18,6 +18,7 @@ use poem::Request;
 use tokio::task::JoinSet;
 
 use crate::auth::cache::TokenCache;
+use crate::auth::oauth::OAuth;
 use crate::auth::revocation;
 use crate::auth::signing::Signing;
 use crate::config::Settings;
@@ -54,6 +55,8 @@ pub struct State {
     /// Units of quotas that this process may hand out.
     pub meter: Arc<Meter>,
     pub signing: Signing,
+    /// Providers that people may sign in by.
+    pub oauth: OAuth,
     /// Stores events.
     pub publisher: Publisher,
     /// Schemas of event types.
@@ -103,6 +106,7 @@ impl App {
             watch,
             tokens,
             signing: Signing::default(),
+            oauth: OAuth::new(&settings.oauth, &settings.nets),
             publisher,
             schemas: Schemas::default(),
             clock,

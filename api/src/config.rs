@@ -16,6 +16,8 @@ use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::dispatch::Dispatcher;
 
+use crate::admin::command::AdminCommand;
+use crate::auth::oauth::settings::OAuthSettings;
 use crate::limits::settings::{LimitSettings, parse_address_limit};
 use crate::quotas::settings::QuotaSettings;
 use crate::{App, Parts};
@@ -25,9 +27,18 @@ const PROCESS: &str = "millwork-api";
 /// Connections to PostgreSQL. Requests hold one for milliseconds.
 const DB_CONNECTIONS: u32 = 20;
 
+const OAUTH_HELP: &str = "\
+Who people may sign in by is read from the environment alone, the name of each provider being part of the variables':
+  [env: OAUTH_GITHUB_CLIENT_ID]      github.com
+  [env: OAUTH_GITHUB_CLIENT_SECRET]
+  [env: OAUTH_GITHUB_ISSUER]         a GitHub Enterprise Server instead
+  [env: OAUTH_ACME_CLIENT_ID]        any OpenID Connect issuer, here as /auth/oauth/acme
+  [env: OAUTH_ACME_CLIENT_SECRET]
+  [env: OAUTH_ACME_ISSUER]           what it calls itself: https://login.acme.example";
+
 /// The HTTP API of Millwork. Without a command it serves.
 #[derive(Debug, Parser)]
-#[command(name = "millwork-api", version, about)]
+#[command(name = "millwork-api", version, about, after_long_help = OAUTH_HELP)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -43,6 +54,9 @@ pub struct Cli {
 pub enum Command {
     /// Bring the database's schema up to date, and exit
     Migrate,
+    /// Let people in who run the platform
+    #[command(subcommand)]
+    Admin(AdminCommand),
     /// Look after audit entries
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -72,6 +86,10 @@ pub struct ServeArgs {
     /// Who may register: open, invite, closed [default: open]
     #[arg(long, env = "REGISTRATION")]
     registration: Option<String>,
+    /// Addresses of front ends that sign-ins by another provider may return to, word for word, comma separated
+    /// [default: none]
+    #[arg(long, env = "OAUTH_RETURN_URLS")]
+    oauth_return_urls: Option<String>,
     /// Requests a minute by plan, of a tenant, of one person in it, of one API key: starter=6000/600/1200,pro=…
     /// [default: so high that they bother nobody]
     #[arg(long, env = "RATE_LIMITS")]
@@ -103,6 +121,8 @@ pub struct Settings {
     pub limits: LimitSettings,
     /// How much tenants may use.
     pub quotas: QuotaSettings,
+    /// Who people may sign in by.
+    pub oauth: OAuthSettings,
 }
 
 impl Settings {
@@ -159,6 +179,7 @@ impl Cli {
         let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
         let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
         let quotas = faults.optional("QUOTAS", &args.quotas, QuotaSettings::from_str);
+        let oauth = OAuthSettings::read(environment(), &args.oauth_return_urls, &mut faults);
         let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
         let traces = args.traces.read(PROCESS, &mut faults);
         let sentry = args.sentry.read(&mut faults);
@@ -172,6 +193,7 @@ impl Cli {
             registration: registration.unwrap_or(Registration::Open),
             nets,
             quotas: quotas.unwrap_or_default(),
+            oauth,
             limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
         };
         let app = App::new(Parts {
@@ -204,6 +226,19 @@ impl Cli {
         Ok((db?, keys))
     }
 
+    /// The database, and what the API is reached by, for `admin`.
+    ///
+    /// # Errors
+    /// Names every fault at once.
+    pub fn database_and_public_url(&self) -> anyhow::Result<(millwork_shared::infra::db::Db, String)> {
+        let mut faults = Faults::default();
+        let public_url = self.serve.public_url.read(&self.serve.api_addr, &mut faults);
+        let db = self.stores.open_database(1);
+        faults.finish()?;
+        let public_url = public_url.ok_or_else(|| anyhow::anyhow!("PUBLIC_URL: missing"))?;
+        Ok((db?, public_url.join("")))
+    }
+
     /// The database alone, for `migrate`.
     ///
     /// # Errors
@@ -211,6 +246,11 @@ impl Cli {
     pub fn database(&self) -> anyhow::Result<millwork_shared::infra::db::Db> {
         self.stores.open_database(1)
     }
+}
+
+/// Variables whose names are not known beforehand; what is not text is none of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 #[cfg(test)]
@@ -247,6 +287,8 @@ mod tests {
             "x",
             "--quotas",
             "x",
+            "--oauth-return-urls",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -263,6 +305,7 @@ mod tests {
             "RATE_LIMITS",
             "AUTH_RATE_LIMIT",
             "QUOTAS",
+            "OAUTH_RETURN_URLS",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

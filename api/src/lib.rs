@@ -1,5 +1,7 @@
 //! The HTTP API of Millwork.
 
+/// What the platform's staff see and do.
+pub mod admin;
 /// What tenants want to be told of.
 pub mod alerts;
 /// Keys of programs.

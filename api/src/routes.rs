@@ -10,7 +10,7 @@ use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, invitations, jobs, metrics, queues, quotas, roles,
+    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, jobs, metrics, queues, quotas, roles,
     schedules, tenants, users, webhooks, workers,
 };
 
@@ -25,6 +25,8 @@ pub enum Tag {
     Webhooks,
     /// How the service itself is doing
     Operations,
+    /// For the platform's staff
+    Admin,
 }
 
 /// Every `…Api`.
@@ -34,6 +36,7 @@ fn apis() -> impl OpenApi {
         auth::own::OwnApi,
         auth::recovery::RecoveryApi,
         auth::mfa::MfaApi,
+        auth::oauth::OAuthApi,
         api_keys::ApiKeysApi,
         tenants::TenantsApi,
         users::UsersApi,
@@ -52,7 +55,9 @@ fn apis() -> impl OpenApi {
         workers::WorkersApi,
     );
     let webhooks = (events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi);
-    (identity, jobs, webhooks)
+    let admin =
+        (admin::AdminApi, admin::sessions::StaffAuthApi, admin::tenants::AdminTenantsApi, admin::users::AdminUsersApi);
+    (identity, jobs, webhooks, admin)
 }
 
 /// The whole application over one address.

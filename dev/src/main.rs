@@ -39,9 +39,9 @@ cargo dev chaos [--minutes N] [--seed N] [--only FAULT,...] [--sabotage no-repai
     --sabotage S    a process breaks a promise on purpose
     --control       a short run with each sabotage; the exit code says whether all were found
 
-PostgreSQL 15+ and Redis 7+ (and wrk 4+, for `bench`) are installed with apt-get if they are missing; it says so before.
-MILLWORK_PG_BIN (folder), MILLWORK_REDIS_SERVER and MILLWORK_WRK (programs) name others to use. NO_COLOR turns colours
-off.
+PostgreSQL 15+ and Redis 7+ (and Node.js 18+ for `test`, wrk 4+ for `bench`) are installed with apt-get if they are
+missing; it says so before. MILLWORK_PG_BIN (folder), MILLWORK_REDIS_SERVER and MILLWORK_WRK (programs) name others to
+use. NO_COLOR turns colours off.
 ";
 
 fn main() -> ExitCode {

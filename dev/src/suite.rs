@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::process::BIN_DIR;
 use crate::scratch::Scratch;
-use crate::services::{Services, find, install};
+use crate::services::{IdentityProviders, Services, find, install};
 use crate::workspace::{self, Workspace};
 use crate::{command, terminal};
 
@@ -22,18 +22,23 @@ const NEXTEST: &str = "0.9.143";
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let (postgres, redis) = install::ensure_installed()?;
+    let node = install::ensure_node()?;
 
     terminal::step("building the binaries");
     let bin_dir = workspace.build(&["--workspace", "--bins"])?;
 
     let scratch = Scratch::new("test")?;
     let services = Services::start(scratch.path())?;
+    let log = scratch.path().join("identity.log");
+    let identity = IdentityProviders::start(&node, &workspace.target.join("tools"), log)?;
     terminal::step(format!(
-        "PostgreSQL {} on port {}, Redis {} on port {}, in {}",
+        "PostgreSQL {} on port {}, Redis {} on port {}, OpenID providers on Node.js {} at {}, in {}",
         postgres.version,
         services.postgres.port(),
         redis.version,
         services.redis.port(),
+        node.version,
+        identity.issuers(),
         scratch.path().display()
     ));
 
@@ -41,6 +46,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     runner.current_dir(&workspace.root);
     runner.env("MILLWORK_TEST_DATABASE_URL", services.postgres.url());
     runner.env("MILLWORK_TEST_REDIS_URL", services.redis.url());
+    runner.env("MILLWORK_TEST_ISSUERS", identity.issuers());
     runner.env(BIN_DIR, bin_dir);
     runner.env(find::PG_BIN, &postgres.folder).env(find::REDIS_SERVER, &redis.path);
     let status = command::run_transparently(runner, LIMIT)?;

@@ -34,6 +34,8 @@ pub mod maintenance;
 pub mod quotas;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
+/// The people who run the platform.
+pub mod staff;
 /// Tenants, and the roles people hold in them.
 pub mod tenants;
 /// Databases, clocks and peers for tests.

@@ -12,7 +12,8 @@ use crate::http::{RawJson, Time};
 pub struct AuditEntry {
     pub id: Uuid,
     pub created_at: Time,
-    /// `user`, `api_key`, `job`, `anonymous` (a request that did not say who it is) or `system`
+    /// `user`, `api_key`, `staff` (of the platform), `job`, `anonymous` (a request that did not say who it is) or
+    /// `system`
     pub actor_type: String,
     pub actor_id: Option<Uuid>,
     /// Where the request came from

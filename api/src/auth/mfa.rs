@@ -178,7 +178,7 @@ async fn check(app: &App, mut tx: IdentityTx, user: UserId, otp: &str) -> Result
 }
 
 /// How long no code is looked at, after one more than `failures` wrong ones.
-fn lock(failures: i32) -> Option<Duration> {
+pub fn lock(failures: i32) -> Option<Duration> {
     let beyond = u32::try_from(failures - FREE_FAILURES).ok()?;
     let seconds = FIRST_LOCK_S.saturating_mul(1 << beyond.min(16));
     Some(Duration::from_secs(seconds.min(LONGEST_LOCK_S)))

@@ -11,6 +11,8 @@ pub mod key_text;
 mod mails;
 /// The second factor.
 pub mod mfa;
+/// Signing in by another provider.
+pub mod oauth;
 /// What people do about their own sessions and tenants.
 pub mod own;
 /// Which passwords are refused.
@@ -185,10 +187,13 @@ async fn enter(
     wished: Option<TenantId>,
     client: &Client,
 ) -> Result<Session> {
-    let (tenant, standing) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
+    let Some((tenant, standing)) = tenants::find_membership(&mut tx, user, wished).await? else {
+        if tenants::has_suspended(&mut tx, user, wished).await? {
+            return Err(verify::suspended());
+        }
         let detail = "the account does not belong to this tenant, or to none any more";
-        ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
-    })?;
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail));
+    };
     let signer = signing::signer(app).await?;
     let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, standing.first()), client).await?;
     let mut tx = tx.into_tenant(tenant).await?;

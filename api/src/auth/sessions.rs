@@ -16,7 +16,7 @@ use millwork_shared::tenants::queries as tenants;
 
 use super::signing::{self, Signer};
 use super::types::Tokens;
-use super::{mails, revocation};
+use super::{mails, revocation, verify};
 use crate::App;
 use crate::http::{ApiError, Caller, Credential, Result};
 
@@ -57,6 +57,9 @@ pub async fn refresh(app: &App, token: &str, client: &Client, cause: &Cause) -> 
             (session, next)
         }
     };
+    if tenants::is_suspended(&mut tx, session.tenant).await? {
+        return Err(verify::suspended()); // the token is not spent: it is good again when the tenant is
+    }
     let standing = tenants::find_standing(&mut tx, session.tenant, session.user).await?.ok_or_else(refused)?;
     tx.commit().await?;
     tokens((&signer, app.clock.now()), session, standing.first(), next)

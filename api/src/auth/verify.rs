@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
+use millwork_shared::tenants::queries as tenants;
 use poem::http::StatusCode;
 
 use super::{key_text, signing};
@@ -39,7 +40,7 @@ pub async fn verify(app: &App, token: &str) -> Result<Caller> {
             Ok(caller)
         }
         Err(error) => {
-            if error.status() == StatusCode::UNAUTHORIZED {
+            if error.status().is_client_error() {
                 app.tokens.remove(&key);
             }
             Err(error)
@@ -51,9 +52,16 @@ async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Ident
     let prefix = key_text::prefix(token).ok_or_else(refused)?;
     let mut tx = app.db.identity().await?;
     let key = api_keys::find_live(&mut tx, prefix).await?;
+    let is_suspended = match &key {
+        Some(key) => tenants::is_suspended(&mut tx, key.tenant_id).await?,
+        None => false,
+    };
     tx.commit().await?;
     let key = key.ok_or_else(refused)?;
     verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
+    if is_suspended {
+        return Err(suspended());
+    }
     let identity = Identity {
         tenant: key.tenant_id,
         user: key.created_by,
@@ -71,8 +79,12 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
     let session = verified.session;
     let mut tx = app.db.identity().await?;
     let standing = sessions::find_standing(&mut tx, session).await?;
+    let is_suspended = tenants::is_suspended(&mut tx, session.tenant).await?;
     tx.commit().await?;
     let standing = standing.ok_or_else(refused)?;
+    if is_suspended {
+        return Err(suspended());
+    }
     let identity = Identity {
         tenant: session.tenant,
         user: session.user,
@@ -81,6 +93,12 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
         roles: standing.names(),
     };
     Ok((identity, Some(verified.expires_in)))
+}
+
+/// The tenant is suspended: whoever is known to belong to it is told so.
+pub fn suspended() -> ApiError {
+    let detail = "the tenant is suspended; its owners may ask the operator of this service why";
+    ApiError::new(StatusCode::FORBIDDEN, "tenant_suspended", detail)
 }
 
 fn refused() -> ApiError {

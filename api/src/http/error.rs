@@ -136,6 +136,10 @@ impl ApiError {
     pub fn code(&self) -> &str {
         &self.0.code
     }
+
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
 }
 
 impl From<Error> for ApiError {

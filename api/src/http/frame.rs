@@ -145,6 +145,7 @@ mod tests {
                 nets: Default::default(),
                 limits: Default::default(),
                 quotas: Default::default(),
+                oauth: Default::default(),
             },
         });
         app.set_ready();

@@ -129,7 +129,7 @@ pub(super) fn is_line(text: &str) -> bool {
 }
 
 /// Whether `text` has the form of a [`MailAddress`]. Whether mail arrives there only a mail can tell.
-pub(super) fn is_mail_address(text: &str) -> bool {
+pub fn is_mail_address(text: &str) -> bool {
     text.parse::<Mailbox>().is_ok_and(|mailbox| mailbox.name().is_none() && !text.contains('<'))
 }
 

@@ -25,6 +25,7 @@ use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::{ApiKeyId, TenantId, UserId};
 use millwork_shared::infra::redis::{Call, Redis, Script};
+use millwork_shared::quotas::Overrides;
 use millwork_shared::tenants::{Plan, queries};
 use poem::Request;
 use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -58,7 +59,7 @@ pub struct Limits {
     settings: LimitSettings,
     leases: [Mutex<HashMap<Subject, Arc<Lease>>>; SHARDS],
     hasher: RandomState,
-    plans: Mutex<HashMap<TenantId, (Plan, Duration)>>,
+    plans: Mutex<HashMap<TenantId, (Allowance, Duration)>>,
     local: Local,
     failures: Failures,
     /// Until when Redis is left alone, in milliseconds since the start; 0 while it answers.
@@ -70,6 +71,9 @@ struct Scripts {
     window: Script,
     attempts: Script,
 }
+
+/// A tenant's plan, and what it is allowed beside it.
+type Allowance = (Plan, Overrides);
 
 /// Who is counted. Every credential of a tenant also counts for the tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -290,6 +294,16 @@ impl Limits {
 
     /// The plan of a tenant, a minute old at most. Without the database the smallest one that is not known.
     pub async fn plan(&self, tenant: TenantId) -> Plan {
+        self.allowance(tenant).await.0
+    }
+
+    /// Has a tenant's plan be read again by this process.
+    pub fn forget_plan(&self, tenant: TenantId) {
+        self.plans.lock().unwrap_or_else(PoisonError::into_inner).remove(&tenant);
+    }
+
+    /// The same with what the tenant is allowed beside it.
+    pub async fn allowance(&self, tenant: TenantId) -> (Plan, Overrides) {
         let now = self.now();
         let known = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant).copied();
         if let Some((plan, until)) = known
@@ -302,7 +316,7 @@ impl Limits {
             let plan = queries::find_plan(&mut tx, tenant).await?;
             tx.commit().await.map(|()| plan)
         };
-        let Ok(plan) = look.await else { return known.map_or(Plan::default(), |(plan, _)| plan) };
+        let Ok(plan) = look.await else { return known.map_or(Allowance::default(), |(plan, _)| plan) };
         let plan = plan.unwrap_or_default();
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if plans.len() >= SHARDS * SHARD_CAPACITY {

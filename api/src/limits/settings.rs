@@ -78,6 +78,7 @@ pub fn is_by_address(method: &str, pattern: &str) -> bool {
     let path = pattern.strip_prefix("/api/v1").unwrap_or(pattern);
     (method == "POST" && (path.starts_with("/auth/") || path == "/invitations/accept"))
         || path.starts_with("/auth/oauth/")
+        || path.starts_with("/admin/auth/")
 }
 
 #[cfg(test)]

@@ -36,9 +36,9 @@ impl QuotasApi {
     /// What the plan allows, what was used of it, and when it begins anew.
     #[oai(path = "/quotas", method = "get", operation_id = "quotas.list")]
     async fn quotas(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Quotas>> {
-        let plan = app.limits.plan(caller.tenant).await;
+        let (plan, overrides) = app.limits.allowance(caller.tenant).await;
         let (period, used, members) = used(&app, caller.tenant).await?;
-        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan), period, used, members))
+        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan).with(overrides), period, used, members))
     }
 }
 
@@ -55,9 +55,10 @@ async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2
     Ok((period, used, members))
 }
 
-/// How many members a tenant may have, by its plan.
+/// How many members a tenant may have, by its plan or what staff have allowed it.
 pub async fn members(app: &App, tenant: TenantId) -> i64 {
-    app.meter.settings.of(app.limits.plan(tenant).await).members
+    let (plan, overrides) = app.limits.allowance(tenant).await;
+    app.meter.settings.of(plan).with(overrides).members
 }
 
 /// Takes units of a tenant's quota, by its plan.
@@ -65,6 +66,6 @@ pub async fn members(app: &App, tenant: TenantId) -> i64 {
 /// # Errors
 /// 429 `quota_exceeded` when there are not so many left this month.
 pub async fn take(app: &App, tenant: TenantId, metric: Metric, count: usize) -> Result<Units> {
-    let plan = app.limits.plan(tenant).await;
-    app.meter.take((tenant, app.meter.settings.of(plan).of(metric)), metric, count).await
+    let (plan, overrides) = app.limits.allowance(tenant).await;
+    app.meter.take((tenant, app.meter.settings.of(plan).with(overrides).of(metric)), metric, count).await
 }

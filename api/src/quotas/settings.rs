@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use millwork_shared::quotas::Metric;
+use millwork_shared::quotas::{Metric, Overrides};
 use millwork_shared::tenants::Plan;
 
 /// Of one plan: jobs and events a month, members.
@@ -14,6 +14,15 @@ pub struct PlanQuotas {
 }
 
 impl PlanQuotas {
+    /// As staff have changed them for one tenant.
+    pub fn with(self, overrides: Overrides) -> Self {
+        Self {
+            jobs: overrides.jobs.unwrap_or(self.jobs),
+            events: overrides.events.unwrap_or(self.events),
+            members: overrides.members.unwrap_or(self.members),
+        }
+    }
+
     pub const fn of(&self, metric: Metric) -> i64 {
         match metric {
             Metric::Jobs => self.jobs,

@@ -72,10 +72,31 @@ async fn help_and_version_need_no_configuration() {
 async fn a_bad_configuration_stops_the_process_and_names_every_fault() {
     let mut command = command();
     command.env("REDIS_URL", "http://x").env("REGISTRATION", "perhaps").args(["--api-addr", "8080"]);
+    command.env("OAUTH_ACME_CLIENT_ID", "x").env("OAUTH_ACME_ISSUER", "http://login.acme.example");
     let (success, text) = finish(command).await;
     assert!(!success);
-    for name in ["DATABASE_URL: missing", "REDIS_URL: ", "MASTER_KEYS: missing", "API_ADDR: `8080`", "REGISTRATION: "] {
+    for name in [
+        "DATABASE_URL: missing",
+        "REDIS_URL: ",
+        "MASTER_KEYS: missing",
+        "API_ADDR: `8080`",
+        "REGISTRATION: ",
+        "OAUTH_ACME_CLIENT_SECRET: missing",
+        "OAUTH_ACME_ISSUER: `http://login.acme.example` must begin with https://",
+    ] {
         assert!(text.contains(name), "{name} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn the_command_line_lets_the_first_of_the_staff_in() {
+    let db = TestDb::create().await;
+    for says in ["mwi_", "reset-staff"] {
+        let mut admin = command();
+        admin.env("DATABASE_URL", &db.url).args(["admin", "create-staff", "--email", "olga@millwork.example"]);
+        let (success, text) = finish(admin).await; // needs neither Redis nor keys
+        assert_eq!(success, says == "mwi_", "{text}");
+        assert!(text.contains(says), "{text}");
     }
 }
 

@@ -44,7 +44,7 @@ pub struct Peers<'a> {
 impl<'a> Peers<'a> {
     /// `None`, and said so, where there is no Node.js.
     pub fn install(ground: &'a Ground) -> Result<Option<Self>> {
-        let Some(node) = Node::find() else {
+        let Some(node) = Node::find(NODE_OLDEST) else {
             terminal::note(format!(
                 "skipped: `node` {NODE_OLDEST} or newer and `npm` are not on PATH. Install Node.js to measure its queues"
             ));

@@ -23,7 +23,10 @@ pub const FAKETIME_LIBRARY: &str = "MILLWORK_FAKETIME";
 
 pub const PG_OLDEST: u32 = 15;
 pub const REDIS_OLDEST: u32 = 7;
+/// For the programs of `bench`.
 pub const NODE_OLDEST: u32 = 20;
+/// For the identity provider of the tests.
+pub const NODE_OLDEST_OF_TESTS: u32 = 18;
 
 /// Folders outside PATH where packages put PostgreSQL; `*` is a version, the newest is taken first.
 const PG_FOLDERS: [&str; 9] = [
@@ -172,12 +175,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// `None` when either is not on PATH, or too old.
-    pub fn find() -> Option<Self> {
+    /// `None` when either is not on PATH, or is older than the major version `oldest`.
+    pub fn find(oldest: u32) -> Option<Self> {
         let on_path = |name: &str| on_path().into_iter().map(|folder| folder.join(name)).find(|path| path.is_file());
         let (program, npm) = on_path("node").zip(on_path("npm"))?;
         let version = version_line(Command::new(&program))?.trim().trim_start_matches('v').to_owned();
-        (major(&version) >= NODE_OLDEST).then_some(Self { program, npm, version })
+        (major(&version) >= oldest).then_some(Self { program, npm, version })
     }
 }
 

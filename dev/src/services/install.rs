@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::find::{
-    self, FAKETIME_LIBRARY, PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST, REDIS_SERVER, RedisServer, WRK,
+    self, FAKETIME_LIBRARY, NODE_OLDEST_OF_TESTS, Node, PG_BIN, PG_OLDEST, PostgresBinaries, REDIS_OLDEST,
+    REDIS_SERVER, RedisServer, WRK,
 };
 use crate::{command, interrupt, sys, terminal};
 
@@ -40,6 +41,18 @@ pub fn ensure_wrk() -> Result<PathBuf> {
     }
     install(&[&LOAD_GENERATOR])?;
     find::wrk()?.with_context(|| format!("wrk is installed, and yet cannot be found. {}", advice(&[&LOAD_GENERATOR])))
+}
+
+/// Makes sure that Node.js and its package manager are there, like [`ensure_installed`]: the tests' identity provider is
+/// written for it.
+pub fn ensure_node() -> Result<Node> {
+    if let Some(node) = Node::find(NODE_OLDEST_OF_TESTS) {
+        return Ok(node);
+    }
+    let missing = [&NODE, &NPM];
+    install(&missing)?;
+    Node::find(NODE_OLDEST_OF_TESTS)
+        .with_context(|| format!("Node.js is installed, and yet cannot be found. {}", advice(&missing)))
 }
 
 /// The library that gives a process a clock of its own, installed if need be; an error where that cannot be.
@@ -91,6 +104,21 @@ const REDIS: Need = Need {
 };
 const LOAD_GENERATOR: Need =
     Need { name: "wrk", oldest: 4, package: "wrk", override_variable: WRK, elsewhere: ["wrk"; 5] };
+
+const NODE: Need = Need {
+    name: "Node.js",
+    oldest: NODE_OLDEST_OF_TESTS,
+    package: "nodejs",
+    override_variable: "PATH",
+    elsewhere: ["node", "nodejs", "nodejs", "nodejs", "nodejs20"],
+};
+const NPM: Need = Need {
+    name: "npm",
+    oldest: 7,
+    package: "npm",
+    override_variable: "PATH",
+    elsewhere: ["node", "npm", "npm", "npm", "npm20"],
+};
 
 const FAKETIME: Need = Need {
     name: "libfaketime",

@@ -16,6 +16,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+pub use identity::IdentityProviders;
 pub use postgres::Postgres;
 pub use redis::Redis;
 pub use redis_cluster::RedisCluster;
@@ -32,6 +33,7 @@ pub mod ports;
 /// A plain connection to Redis.
 pub mod redis_client;
 
+mod identity;
 mod postgres;
 mod redis;
 mod redis_cluster;

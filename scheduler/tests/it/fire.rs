@@ -200,3 +200,22 @@ async fn a_schedule_that_cannot_be_read_holds_up_no_other() {
     assert_eq!(yard.look().await, 1);
     assert_eq!((yard.jobs_of(&bad).await.len(), yard.jobs_of(&good).await.len()), (0, 1));
 }
+
+#[tokio::test]
+async fn schedules_of_a_suspended_tenant_rest_and_then_follow_their_rules() {
+    let yard = Yard::between_hours().await;
+    let (suspended, other) = (yard.tenant().await, yard.tenant().await);
+    let skipping = yard.hourly(suspended, Misfire::Skip).await;
+    let catching_up = yard.hourly(suspended, Misfire::Once).await;
+    yard.hourly(other, Misfire::Skip).await;
+    yard.test.sql(format!("update tenants set suspended_at = ledger_now() where id = '{suspended}'")).await;
+    yard.pass(&skipping, Duration::from_millis(10)).await;
+    assert_eq!((yard.look().await, yard.look().await), (1, 0), "the other tenant's alone");
+    yard.test.advance(2 * HOUR + HOUR / 2).await;
+    assert_eq!(yard.look().await, 0, "the other tenant's is too late, and skips");
+    yard.test.sql("update tenants set suspended_at = null").await;
+    assert_eq!(yard.look().await, 1, "one is caught up on");
+    assert_eq!((yard.jobs_of(&skipping).await.len(), yard.jobs_of(&catching_up).await.len()), (0, 1));
+    yard.pass(&skipping, Duration::from_millis(10)).await;
+    assert_eq!(yard.look().await, 3, "and all go on");
+}

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::infra::ids::{ApiKeyId, JobId, UserId};
+use crate::infra::ids::{ApiKeyId, JobId, StaffId, UserId};
 
 /// The chain of a tenant's entries: how it is made, and how one finds that somebody touched it.
 pub mod chain;
@@ -39,6 +39,7 @@ pub enum Actor {
     User(UserId),
     ApiKey(ApiKeyId),
     Job(JobId),
+    Staff(StaffId),
 }
 
 tokio::task_local! {
@@ -79,6 +80,7 @@ impl Origin {
             Some(Actor::User(id)) => (Some("user"), Some(id.0)),
             Some(Actor::ApiKey(id)) => (Some("api_key"), Some(id.0)),
             Some(Actor::Job(id)) => (Some("job"), Some(id.0)),
+            Some(Actor::Staff(id)) => (Some("staff"), Some(id.0)),
             None => (None, None),
         };
         let origin = json!({

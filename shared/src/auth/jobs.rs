@@ -71,6 +71,8 @@ pub enum Notice {
     PasswordChanged,
     SecondFactorOn,
     SecondFactorOff,
+    /// Somebody whom another provider knows by the same address signed in for the first time.
+    IdentityLinked,
 }
 
 impl Job for SendNotice {

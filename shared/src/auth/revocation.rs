@@ -29,7 +29,7 @@ pub enum Revoked {
     Member(TenantId, UserId),
     /// All that speaks for a person.
     User(UserId),
-    /// Nothing, but what anyone may do in a tenant: its roles are others now.
+    /// Nothing, or all, of a tenant: what anyone may do in it is another matter now, by its roles or by a suspension.
     Tenant(TenantId),
 }
 

@@ -25,6 +25,7 @@ pub enum Template {
     SessionEnded,
     SecondFactorOn,
     SecondFactorOff,
+    IdentityLinked,
     Invitation,
     JobsFailed,
     QueueBacklogged,
@@ -33,7 +34,7 @@ pub enum Template {
 }
 
 impl Template {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
@@ -41,6 +42,7 @@ impl Template {
         Self::SessionEnded,
         Self::SecondFactorOn,
         Self::SecondFactorOff,
+        Self::IdentityLinked,
         Self::Invitation,
         Self::JobsFailed,
         Self::QueueBacklogged,
@@ -57,6 +59,7 @@ impl Template {
             Self::SessionEnded => "session_ended",
             Self::SecondFactorOn => "second_factor_on",
             Self::SecondFactorOff => "second_factor_off",
+            Self::IdentityLinked => "identity_linked",
             Self::Invitation => "invitation",
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
@@ -76,9 +79,11 @@ impl Template {
             Self::Verification | Self::PasswordReset => {
                 const { &[variable("name", Line), variable("url", Link), variable("valid_for_hours", Count)] }
             }
-            Self::PasswordChanged | Self::SessionEnded | Self::SecondFactorOn | Self::SecondFactorOff => {
-                const { &[variable("name", Line), variable("url", Link)] }
-            }
+            Self::PasswordChanged
+            | Self::SessionEnded
+            | Self::SecondFactorOn
+            | Self::SecondFactorOff
+            | Self::IdentityLinked => const { &[variable("name", Line), variable("url", Link)] },
             Self::Invitation => {
                 const {
                     &[

@@ -79,3 +79,8 @@ id!(RoleId);
 id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);
+id!(
+    /// Somebody who runs the platform.
+    StaffId
+);
+id!(StaffSessionId);

@@ -6,7 +6,7 @@ pub mod clock;
 pub mod config;
 /// Secrets at rest: AEAD under a rotating key ring; hashes of tokens.
 pub mod crypto;
-/// PostgreSQL: one pool, three doors (tenant, identity, system).
+/// PostgreSQL: one pool, four doors (tenant, identity, staff, system).
 pub mod db;
 /// Free space of the volumes that a process writes to.
 pub mod disk;

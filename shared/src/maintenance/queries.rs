@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 12] = [
+pub const EXPIRIES: [Expiry; 15] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -73,6 +73,21 @@ pub const EXPIRIES: [Expiry; 12] = [
         table: "one_time_tokens",
         delete: "delete from one_time_tokens where ctid = any (array(
                      select ctid from one_time_tokens where expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "oauth_states", // longer than a sign-in may take
+        delete: "delete from oauth_states where ctid = any (array(
+                     select ctid from oauth_states where used_at < ledger_now() - interval '1 h' limit 5000))",
+    },
+    Expiry {
+        table: "oauth_codes",
+        delete: "delete from oauth_codes where ctid = any (array(
+                     select ctid from oauth_codes where expires_at < ledger_now() - interval '1 h' limit 5000))",
+    },
+    Expiry {
+        table: "staff_sessions",
+        delete: "delete from staff_sessions where ctid = any (array(
+                     select ctid from staff_sessions where expires_at < ledger_now() - interval '1 day' limit 5000))",
     },
     Expiry {
         table: "invitations", // whose tokens go with them

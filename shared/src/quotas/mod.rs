@@ -28,6 +28,14 @@ impl Metric {
     }
 }
 
+/// What a tenant may use beside its plan; None where the plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, sqlx::FromRow)]
+pub struct Overrides {
+    pub jobs: Option<i64>,
+    pub events: Option<i64>,
+    pub members: Option<i64>,
+}
+
 impl fmt::Display for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

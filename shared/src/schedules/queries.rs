@@ -238,8 +238,9 @@ pub struct DueSchedule {
 }
 
 /// Reads on in the schedules whose time has come.
-pub const LIST_DUE: &str = r#"select id, next_run_at from schedules
+pub const LIST_DUE: &str = r#"select id, next_run_at from schedules s
      where next_run_at <= ledger_now() and (next_run_at, id) > ($1, $2)
+       and not exists (select from tenants t where t.id = s.tenant_id and t.suspended_at is not null)
      order by next_run_at, id
      limit $3"#;
 

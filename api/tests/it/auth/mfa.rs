@@ -9,17 +9,17 @@ use serde_json::{Value, json};
 use crate::support::{PASSWORD, Reply, Tenant, TestApp};
 
 /// An authenticator app.
-struct Device(Vec<u8>);
+pub struct Device(Vec<u8>);
 
 impl Device {
-    fn of(secret: &str) -> Self {
+    pub fn of(secret: &str) -> Self {
         let value = |c: u8| u64::from(if c.is_ascii_uppercase() { c - b'A' } else { c - b'2' + 26 });
         let decode =
             |group: &[u8]| group.iter().fold(0_u64, |bits, c| bits << 5 | value(*c)).to_be_bytes()[3..].to_vec();
         Self(secret.as_bytes().chunks(8).flat_map(decode).collect())
     }
 
-    fn code(&self, app: &TestApp) -> String {
+    pub fn code(&self, app: &TestApp) -> String {
         totp::code(&self.0, app.app.clock.now().timestamp())
     }
 }
@@ -40,7 +40,7 @@ async fn enrol(tenant: &Tenant<'_>) -> Device {
 }
 
 /// Enrols and confirms. Also answers the recovery codes.
-async fn enable(app: &TestApp, tenant: &Tenant<'_>) -> (Device, Vec<String>) {
+pub async fn enable(app: &TestApp, tenant: &Tenant<'_>) -> (Device, Vec<String>) {
     let device = enrol(tenant).await;
     let body = json!({ "otp": device.code(app) });
     let codes = tenant.owner.post("/auth/mfa/totp/confirm", body).await.expect(200)["data"]["recovery_codes"].clone();

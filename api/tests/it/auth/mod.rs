@@ -1,7 +1,8 @@
 //! Registering, signing in and out, and going on.
 
 mod keys;
-mod mfa;
+pub mod mfa;
+mod oauth;
 mod recovery;
 mod sessions;
 

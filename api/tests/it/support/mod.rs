@@ -15,6 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 pub use client::{Client, Reply};
 pub use ledger::PATIENCE;
+use millwork_api::auth::oauth::settings::OAuthSettings;
 use millwork_api::config::{Registration, Settings};
 use millwork_api::limits::settings::LimitSettings;
 use millwork_api::quotas::settings::QuotaSettings;
@@ -53,6 +54,9 @@ pub struct Options {
     pub nets: AllowedNets,
     pub limits: LimitSettings,
     pub quotas: QuotaSettings,
+    pub oauth: OAuthSettings,
+    /// What people outside reach the API by, where that is not where it listens.
+    pub public_url: Option<String>,
 }
 
 impl Default for Options {
@@ -64,6 +68,8 @@ impl Default for Options {
             nets: AllowedNets::default(),
             limits: LimitSettings::default(),
             quotas: QuotaSettings::default(),
+            oauth: OAuthSettings::default(),
+            public_url: None,
         }
     }
 }
@@ -152,11 +158,12 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
         clock: db.clock.clone(),
         settings: Settings {
-            public_url: url.clone(),
+            public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),
             registration: options.registration,
             nets: options.nets.clone(),
             limits: options.limits,
             quotas: options.quotas,
+            oauth: options.oauth.clone(),
         },
     });
     if options.ready {

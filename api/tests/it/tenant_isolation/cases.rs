@@ -29,8 +29,29 @@ pub enum Object {
 
 use Object::*;
 
+/// An id that is nobody's and no tenant's.
+const NOBODY: &str = "00000000-0000-7000-8000-000000000009";
+
 pub fn cases() -> Vec<Case> {
     vec![
+        staff("admin.activity"),
+        anyone("admin.activate"),
+        staff("admin.deactivate_user").at(NOBODY),
+        anyone("admin.enrol"),
+        anyone("admin.login"),
+        staff("admin.logout"),
+        staff("admin.me"),
+        staff("admin.metrics"),
+        staff("admin.reactivate_user").at(NOBODY),
+        staff("admin.reassign_user").at(NOBODY),
+        staff("admin.resume_tenant").at(NOBODY),
+        staff("admin.set_quotas").at(NOBODY),
+        staff("admin.suspend_tenant").at(NOBODY),
+        staff("admin.tenant").at(NOBODY),
+        staff("admin.tenants"),
+        staff("admin.update_tenant").at(NOBODY),
+        staff("admin.user").at(NOBODY),
+        staff("admin.users"),
         needs("alerts.create"),
         needs("alerts.delete").of(Alert),
         needs("alerts.get").of(Alert),
@@ -53,6 +74,9 @@ pub fn cases() -> Vec<Case> {
         member("auth.logout"),
         member("auth.logout_all"),
         member("auth.me"),
+        anyone("auth.oauth").at("github"),
+        anyone("auth.oauth_callback").at("github"),
+        anyone("auth.oauth_exchange"),
         anyone("auth.refresh"),
         anyone("auth.register"),
         member("auth.replace_recovery_codes"),
@@ -216,6 +240,8 @@ pub enum Who {
     Member,
     /// Who holds the permission that the document names.
     Holder,
+    /// The platform's staff, and nobody of a tenant.
+    Staff,
 }
 
 /// What an operation's path names.
@@ -251,6 +277,10 @@ const fn member(operation: &'static str) -> Case {
 
 const fn needs(operation: &'static str) -> Case {
     case(operation, Who::Holder)
+}
+
+const fn staff(operation: &'static str) -> Case {
+    case(operation, Who::Staff)
 }
 
 impl Case {

@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 
 use self::cases::{Case, OWNER, Place, Who, cases};
+use crate::admin;
 use crate::support::{Client, PASSWORD, Reply, Tenant, TestApp, operations};
 
 /// One operation of the document with its case.
@@ -153,4 +154,30 @@ async fn things_of_another_tenant_are_as_absent_as_those_that_never_were() {
         let seen: Vec<_> = made.iter().filter(|name| text.contains(name.as_str())).collect();
         assert!(seen.is_empty(), "{} shows another tenant's {seen:?}", walk.case.operation);
     }
+}
+
+#[tokio::test]
+async fn staff_and_people_of_tenants_have_doors_of_their_own() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let key = acme.key_without("").await;
+    let (staff, former) =
+        (admin::staff(&app, "a@millwork.example").await, admin::staff(&app, "b@millwork.example").await);
+    former.post_empty("/admin/auth/logout").await.expect(204);
+    let mut seen = 0;
+    for walk in walk(&app).await {
+        let strangers: &[&Client] = match walk.case.who {
+            Who::Anyone => continue,
+            Who::Staff => &[&acme.owner, &key, &former],
+            Who::Member | Who::Holder => &[&staff],
+        };
+        seen += usize::from(walk.case.who == Who::Staff);
+        for client in strangers {
+            let reply = walk.ask(client, "x").await;
+            assert_eq!(reply.status, 401, "{} {}", walk.case.operation, reply.text());
+            reply.problem(401, "token_invalid");
+        }
+    }
+    assert!(seen > 10);
+    staff.get("/admin/me").await.expect(200);
 }

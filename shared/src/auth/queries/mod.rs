@@ -2,6 +2,8 @@
 
 /// Keys of programs.
 pub mod api_keys;
+/// People as other providers know them.
+pub mod identities;
 /// Passwords, and the tokens that replace them.
 pub mod passwords;
 /// Sessions and their refresh tokens.

@@ -1,7 +1,8 @@
-//! PostgreSQL: one pool, three doors.
+//! PostgreSQL: one pool, four doors.
 //!
-//! `Db::tenant` sees one tenant's rows, `Db::identity` the tables needed to find out who is calling, and
-//! `SystemDb::system` everything. Request handlers are given a `Db` only. Each door is a role with row-security
+//! `Db::tenant` sees one tenant's rows, `Db::identity` the tables needed to find out who is calling, `Db::staff` what the
+//! platform's staff may see of all tenants, and `SystemDb::system` everything. Request handlers are given a `Db` only, and
+//! `Db::staff` opens to a proven member of the staff alone. Each door is a role with row-security
 //! policies of its own, set for the transaction alone, so that no session state outlives it (transaction-pooling proxies).
 
 use std::ops::{Deref, DerefMut};
@@ -13,6 +14,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use self::transaction::Transaction;
 use super::ids::TenantId;
+use crate::staff::Staff;
 use crate::{Error, Result};
 
 mod dedicated;
@@ -87,6 +89,14 @@ impl Db {
         let begin =
             format!("begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_identity");
         Ok(IdentityTx { tx: begin_with(&self.pool, begin).await? })
+    }
+
+    /// A transaction of the platform's staff: it sees every tenant, and no tenant's secrets.
+    pub async fn staff(&self, by: &Staff) -> Result<StaffTx> {
+        tracing::debug!(staff.id = %by.id(), "the staff's door opens");
+        let begin =
+            format!("begin; set local statement_timeout = '{STATEMENT_TIMEOUT}'; set local role millwork_staff");
+        Ok(StaffTx { tx: begin_with(&self.pool, begin).await? })
     }
 
     /// See [`SystemDb::within`].
@@ -240,6 +250,18 @@ impl IdentityTx {
     }
 }
 
+/// A transaction of the platform's staff. Dropped without [`commit`](Self::commit), it rolls back.
+#[derive(Debug)]
+pub struct StaffTx {
+    tx: Transaction,
+}
+
+impl StaffTx {
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
 /// The system's transaction. Dropped without [`commit`](Self::commit), it rolls back.
 #[derive(Debug)]
 pub struct SystemTx {
@@ -270,7 +292,7 @@ macro_rules! connection {
         }
     )*};
 }
-connection!(TenantTx, IdentityTx, SystemTx);
+connection!(TenantTx, IdentityTx, StaffTx, SystemTx);
 
 /// Gives up `work` after `limit`. Whether it was committed is not known then.
 async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {

@@ -12,6 +12,7 @@ use super::{Plan, Role, Standing};
 use crate::error::OnConstraint;
 use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{TenantId, UserId};
+use crate::quotas::Overrides;
 use crate::{Error, Result};
 
 /// Selects a [`Standing`] from `memberships m`.
@@ -141,8 +142,8 @@ pub async fn insert_membership(tx: &mut IdentityTx, tenant: TenantId, user: User
     Ok(())
 }
 
-/// The tenant that `user` signs in to: the one wished for, or the one they have been an active member of for longest.
-/// They are an active member until the end of this transaction.
+/// The tenant that `user` signs in to: the one wished for, or the one they have been an active member of for longest;
+/// none that is suspended. They are an active member until the end of this transaction.
 pub async fn find_membership(
     tx: &mut IdentityTx,
     user: UserId,
@@ -159,6 +160,7 @@ pub async fn find_membership(
         standing!(),
         " from memberships m
           where m.user_id = $1 and m.deactivated_at is null and ($2::uuid is null or m.tenant_id = $2)
+            and not exists (select from tenants t where t.id = m.tenant_id and t.suspended_at is not null)
           order by m.created_at, m.tenant_id limit 1 for share of m",
     ))
     .bind(user)
@@ -199,11 +201,44 @@ pub async fn list_memberships(
     .await?)
 }
 
-/// The plan of a tenant.
-pub async fn find_plan(tx: &mut IdentityTx, tenant: TenantId) -> Result<Option<Plan>> {
-    let plan: Option<String> =
-        sqlx::query_scalar("select plan from tenants where id = $1").bind(tenant).fetch_optional(&mut **tx).await?;
-    plan.map(|plan| plan.parse()).transpose().map_err(|fault: String| Error::Internal(anyhow::anyhow!(fault)))
+/// Whether `user` would sign in to a tenant that is suspended: the one wished for, or any.
+pub async fn has_suspended(tx: &mut IdentityTx, user: UserId, wished: Option<TenantId>) -> Result<bool> {
+    Ok(sqlx::query_scalar(
+        "select exists (select from memberships m join tenants t on t.id = m.tenant_id
+                         where m.user_id = $1 and m.deactivated_at is null and ($2::uuid is null or m.tenant_id = $2)
+                           and t.suspended_at is not null)",
+    )
+    .bind(user)
+    .bind(wished)
+    .fetch_one(&mut **tx)
+    .await?)
+}
+
+/// Whether staff have suspended a tenant.
+pub async fn is_suspended(tx: &mut IdentityTx, tenant: TenantId) -> Result<bool> {
+    Ok(sqlx::query_scalar("select exists (select from tenants where id = $1 and suspended_at is not null)")
+        .bind(tenant)
+        .fetch_one(&mut **tx)
+        .await?)
+}
+
+/// The plan of a tenant, and what it is allowed beside it.
+pub async fn find_plan(tx: &mut IdentityTx, tenant: TenantId) -> Result<Option<(Plan, Overrides)>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        plan: String,
+        #[sqlx(flatten)]
+        overrides: Overrides,
+    }
+    let row: Option<Row> = sqlx::query_as(
+        "select t.plan, q.jobs, q.events, q.members
+           from tenants t left join tenant_quotas q on q.tenant_id = t.id where t.id = $1",
+    )
+    .bind(tenant)
+    .fetch_optional(&mut **tx)
+    .await?;
+    let known = row.map(|row| Ok((row.plan.parse()?, row.overrides)));
+    known.transpose().map_err(|fault: String| Error::Internal(anyhow::anyhow!(fault)))
 }
 
 /// What an active member is.
