@@ -27,9 +27,53 @@ pub fn finish(mut document: Value) -> Value {
         for (method, operation) in object(Some(operations)) {
             parameters(operation);
             problems(path, method, operation);
+            headers(operation);
         }
     }
+    if let Some(Value::Object(components)) = document.get_mut("components") {
+        components.insert("headers".to_owned(), components_headers());
+    }
     document
+}
+
+/// Names on every response the headers that it has.
+fn headers(operation: &mut Value) {
+    let secured = operation.get("security").is_some();
+    for (status, response) in object(operation.get_mut("responses")) {
+        let limited = secured && status != "401"; // who is not known has no limits that could be told
+        let limits = if limited { &RATE_LIMIT_HEADERS[..] } else { &[] };
+        let waits = matches!(status.as_str(), "429" | "503");
+        let names = limits.iter().chain(waits.then_some(&"Retry-After")).chain(&["X-Request-Id"]);
+        let Some(response) = response.as_object_mut() else { continue };
+        let headers = response.entry("headers").or_insert_with(|| json!({}));
+        for name in names {
+            headers[*name] = json!({ "$ref": format!("#/components/headers/{name}") });
+        }
+    }
+}
+
+const RATE_LIMIT_HEADERS: [&str; 5] =
+    ["RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+
+fn components_headers() -> Value {
+    let text = |description: &str, example: &str| json!({ "description": description, "schema": { "type": "string" }, "example": example });
+    let number = |description: &str, example: u64| json!({ "description": description, "schema": { "type": "integer", "minimum": 0 }, "example": example });
+    json!({
+        "RateLimit": text(
+            "What is left: `r` requests for the next `t` seconds, of the tenant and of the caller. The form is that of \
+             draft-ietf-httpapi-ratelimit-headers",
+            "\"tenant\";r=5990;t=42, \"user\";r=599;t=42",
+        ),
+        "RateLimit-Policy": text(
+            "The limits: `q` requests in a window of `w` seconds",
+            "\"tenant\";q=6000;w=60, \"user\";q=600;w=60",
+        ),
+        "X-RateLimit-Limit": number("The limit of the scarcer of the two", 600),
+        "X-RateLimit-Remaining": number("What is left of it", 599),
+        "X-RateLimit-Reset": number("Seconds until the window ends", 42),
+        "Retry-After": number("Seconds to wait before the same request may succeed", 3),
+        "X-Request-Id": text("The request's own, or one made for it", "0190d7ee-5b1c-7c7e-9c57-1f0e6a8c1d55"),
+    })
 }
 
 fn object(value: Option<&mut Value>) -> impl Iterator<Item = (&String, &mut Value)> {

@@ -16,6 +16,9 @@ use base64::engine::general_purpose::STANDARD;
 pub use client::{Client, Reply};
 pub use ledger::PATIENCE;
 use millwork_api::config::{Registration, Settings};
+use millwork_api::http::browsers::CorsOrigins;
+use millwork_api::http::proxies::TrustedProxies;
+use millwork_api::http::server::settings::ServerSettings;
 use millwork_api::limits::settings::LimitSettings;
 use millwork_api::quotas::settings::QuotaSettings;
 use millwork_api::{App, Parts, http::server};
@@ -51,6 +54,10 @@ pub struct Options {
     pub ready: bool,
     /// Private networks that may be called.
     pub nets: AllowedNets,
+    pub proxies: TrustedProxies,
+    pub cors: CorsOrigins,
+    pub public_url: Option<String>,
+    pub server: ServerSettings,
     pub limits: LimitSettings,
     pub quotas: QuotaSettings,
 }
@@ -62,6 +69,10 @@ impl Default for Options {
             redis_url: redis_url(),
             ready: true,
             nets: AllowedNets::default(),
+            proxies: TrustedProxies::default(),
+            cors: CorsOrigins::default(),
+            public_url: None,
+            server: ServerSettings::default(),
             limits: LimitSettings::default(),
             quotas: QuotaSettings::default(),
         }
@@ -152,9 +163,11 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
         clock: db.clock.clone(),
         settings: Settings {
-            public_url: url.clone(),
+            public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),
             registration: options.registration,
             nets: options.nets.clone(),
+            proxies: options.proxies.clone(),
+            cors: options.cors.clone(),
             limits: options.limits,
             quotas: options.quotas,
         },
@@ -163,7 +176,8 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         app.set_ready();
     }
     let endpoint = millwork_api::app(app.clone());
-    tasks::spawn("api", server::serve(listener, endpoint, stop.clone(), Duration::from_secs(1)));
+    let settings = ServerSettings { grace: Duration::from_secs(1), ..options.server.clone() };
+    tasks::spawn("api", server::serve(listener, endpoint, settings, stop.clone()));
     (app, url)
 }
 
