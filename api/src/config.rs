@@ -45,6 +45,12 @@ pub struct Cli {
 pub enum Command {
     /// Bring the database's schema up to date, and exit
     Migrate,
+    /// Seal anew, under the first key of MASTER_KEYS, what older keys sealed
+    Rekey {
+        /// Only count it; fails if there is any
+        #[arg(long)]
+        check: bool,
+    },
     /// Look after audit entries
     #[command(subcommand)]
     Audit(AuditCommand),

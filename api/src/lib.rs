@@ -29,6 +29,8 @@ pub mod metrics;
 pub mod queues;
 /// What a tenant may use by its plan.
 pub mod quotas;
+/// Another master key.
+pub mod rekey;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.

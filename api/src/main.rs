@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use millwork_api::config::{AuditCommand, Cli, Command};
-use millwork_api::{audit, run};
+use millwork_api::{audit, rekey, run};
 use millwork_shared::infra::config::load_dotenv;
 
 fn main() -> anyhow::Result<()> {
@@ -21,6 +21,11 @@ fn main() -> anyhow::Result<()> {
                 cli.log.install();
                 let (db, keys) = cli.database_and_keys()?;
                 audit::verify::run(&db, &keys, tenant, &mut std::io::stdout()).await
+            }
+            Some(Command::Rekey { check }) => {
+                cli.log.install();
+                let (db, keys) = cli.database_and_keys()?;
+                rekey::run(&db, &keys, check, &mut std::io::stdout()).await
             }
             None => run::serve(cli.config()?).await,
         }

@@ -30,6 +30,8 @@ pub mod jobs;
 pub mod maintenance;
 /// What a tenant may use in a month, and what it has used.
 pub mod quotas;
+/// Another master key.
+pub mod rekey;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
 /// Tenants, and the roles people hold in them.

@@ -14,6 +14,7 @@ mod model;
 mod partitions;
 mod plans;
 mod progress;
+mod rekey;
 mod tenancy;
 mod unique;
 
