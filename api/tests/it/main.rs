@@ -22,6 +22,7 @@ mod proxies;
 mod queues;
 mod quotas;
 mod schedules;
+mod secrets;
 mod sentry;
 mod server;
 mod support;
