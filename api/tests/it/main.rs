@@ -10,6 +10,7 @@ mod batches;
 mod browsers;
 mod events;
 mod flows;
+mod fuzz;
 mod health;
 mod idempotency;
 mod jobs;
