@@ -31,6 +31,8 @@ pub mod queues;
 pub mod quotas;
 /// Another master key.
 pub mod rekey;
+/// What may be done, and by whom.
+pub mod roles;
 /// Contents page: every endpoint.
 pub mod routes;
 /// From a checked configuration to a server, and back.

@@ -10,7 +10,8 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, schedules, webhooks, workers,
+    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, roles, schedules, webhooks,
+    workers,
 };
 
 /// Groups of the reference.
@@ -34,6 +35,7 @@ fn apis() -> impl OpenApi {
         auth::recovery::RecoveryApi,
         auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
+        roles::RolesApi,
         audit::AuditApi,
         quotas::QuotasApi,
     );

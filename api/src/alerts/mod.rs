@@ -5,7 +5,6 @@ mod types;
 use millwork_shared::alerts::queries::{self, AlertRow, Change};
 use millwork_shared::infra::ids::AlertId;
 use millwork_shared::jobs::Queue;
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -16,7 +15,7 @@ use self::types::{Alert, AlertChange, NewAlert, Notify, Threshold, Wanted};
 use crate::App;
 use crate::http::types::MailAddress;
 use crate::http::{
-    Answer, ApiError, Begun, Body, Caller, Created, Idempotency, IfMatch, List, NoContent, Page, Result,
+    Answer, ApiError, Begun, Body, Created, Idempotency, IfMatch, List, NoContent, Page, Permitted, Result, to,
 };
 use crate::routes::Tag;
 
@@ -31,12 +30,11 @@ impl AlertsApi {
     #[oai(path = "/alerts", method = "post", operation_id = "alerts.create")]
     async fn create(
         &self,
-        caller: Caller,
+        caller: Permitted<to::AlertsWrite>,
         app: Data<&App>,
         key: Idempotency,
         body: Body<NewAlert>,
     ) -> Result<Created<Alert>> {
-        caller.require(Permission::AlertsWrite)?;
         let hash = body.hash();
         let NewAlert { on, kind, queue, threshold, notify, enabled } = body.into_inner();
         let wanted = Wanted { cause: on.into(), kind, queue, threshold, notify, enabled: enabled.unwrap_or(true) };
@@ -54,8 +52,7 @@ impl AlertsApi {
 
     /// List alerts
     #[oai(path = "/alerts", method = "get", operation_id = "alerts.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<Alert>> {
-        caller.require(Permission::AlertsRead)?;
+    async fn list(&self, caller: Permitted<to::AlertsRead>, app: Data<&App>, page: Page) -> Result<List<Alert>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let rows = queries::list(&mut tx, page.before().map(AlertId), page.fetch()).await?;
         tx.commit().await?;
@@ -64,8 +61,7 @@ impl AlertsApi {
 
     /// Get an alert
     #[oai(path = "/alerts/:id", method = "get", operation_id = "alerts.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Alert>> {
-        caller.require(Permission::AlertsRead)?;
+    async fn get(&self, caller: Permitted<to::AlertsRead>, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Alert>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, AlertId(id.0)).await?;
         tx.commit().await?;
@@ -76,13 +72,12 @@ impl AlertsApi {
     #[oai(path = "/alerts/:id", method = "patch", operation_id = "alerts.update")]
     async fn update(
         &self,
-        caller: Caller,
+        caller: Permitted<to::AlertsWrite>,
         app: Data<&App>,
         id: Path<Uuid>,
         if_match: IfMatch,
         body: Body<AlertChange>,
     ) -> Result<Answer<Alert>> {
-        caller.require(Permission::AlertsWrite)?;
         let (id, change) = (AlertId(id.0), body.into_inner());
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::lock(&mut tx, id).await?;
@@ -101,8 +96,7 @@ impl AlertsApi {
 
     /// Delete an alert
     #[oai(path = "/alerts/:id", method = "delete", operation_id = "alerts.delete")]
-    async fn delete(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
-        caller.require(Permission::AlertsWrite)?;
+    async fn delete(&self, caller: Permitted<to::AlertsWrite>, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         queries::delete(&mut tx, AlertId(id.0)).await?;
         tx.commit().await?;

@@ -14,7 +14,9 @@ use uuid::Uuid;
 use crate::App;
 use crate::auth::{key_text, revocation};
 use crate::http::idempotency::no_body;
-use crate::http::{Answer, ApiError, Begun, Body, Caller, Created, Fault, Idempotency, List, NoContent, Page, Result};
+use crate::http::{
+    Answer, ApiError, Begun, Body, Caller, Created, Fault, Idempotency, List, NoContent, Page, Permitted, Result, to,
+};
 use crate::routes::Tag;
 use types::{ApiKey, ApiKeyWithSecret, NewApiKey};
 
@@ -26,8 +28,7 @@ impl ApiKeysApi {
     ///
     /// Those that were not revoked, newest first.
     #[oai(path = "/api-keys", method = "get", operation_id = "api_keys.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<ApiKey>> {
-        caller.require(Permission::ApiKeysRead)?;
+    async fn list(&self, caller: Permitted<to::ApiKeysRead>, app: Data<&App>, page: Page) -> Result<List<ApiKey>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let keys = rows::list(&mut tx, page.before(), page.fetch()).await?;
         tx.commit().await?;
@@ -40,12 +41,11 @@ impl ApiKeysApi {
     #[oai(path = "/api-keys", method = "post", operation_id = "api_keys.create")]
     async fn create(
         &self,
-        caller: Caller,
+        caller: Permitted<to::ApiKeysWrite>,
         app: Data<&App>,
         key: Idempotency,
         body: Body<NewApiKey>,
     ) -> Result<Created<ApiKeyWithSecret>> {
-        caller.require(Permission::ApiKeysWrite)?;
         let permissions = parse(&body.permissions)?;
         may_grant(&caller, permissions)?;
 
@@ -71,8 +71,7 @@ impl ApiKeysApi {
     ///
     /// Without its secret, which nobody can show again.
     #[oai(path = "/api-keys/:id", method = "get", operation_id = "api_keys.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<ApiKey>> {
-        caller.require(Permission::ApiKeysRead)?;
+    async fn get(&self, caller: Permitted<to::ApiKeysRead>, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<ApiKey>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let key = rows::get(&mut tx, ApiKeyId(id.0)).await?;
         tx.commit().await?;
@@ -83,8 +82,7 @@ impl ApiKeysApi {
     ///
     /// It stops at once.
     #[oai(path = "/api-keys/:id", method = "delete", operation_id = "api_keys.revoke")]
-    async fn revoke(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
-        caller.require(Permission::ApiKeysWrite)?;
+    async fn revoke(&self, caller: Permitted<to::ApiKeysWrite>, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
         let id = ApiKeyId(id.0);
         let mut tx = app.db.tenant(caller.tenant).await?;
         rows::revoke(&mut tx, id).await?;
@@ -99,12 +97,11 @@ impl ApiKeysApi {
     #[oai(path = "/api-keys/:id/rotate", method = "post", operation_id = "api_keys.rotate")]
     async fn rotate(
         &self,
-        caller: Caller,
+        caller: Permitted<to::ApiKeysWrite>,
         app: Data<&App>,
         id: Path<Uuid>,
         key: Idempotency,
     ) -> Result<Answer<ApiKeyWithSecret>> {
-        caller.require(Permission::ApiKeysWrite)?;
         let id = ApiKeyId(id.0);
         let mut tx = match key.begin(&app, &caller, no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),

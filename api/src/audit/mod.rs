@@ -6,14 +6,13 @@ pub mod verify;
 mod types;
 
 use millwork_shared::audit::queries::{self, Filter};
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Query;
 use uuid::Uuid;
 
 use crate::App;
-use crate::http::{ApiError, Caller, List, Page, Result, Time};
+use crate::http::{ApiError, List, Page, Permitted, Result, Time, to};
 use crate::routes::Tag;
 use types::AuditEntry;
 
@@ -29,7 +28,7 @@ impl AuditApi {
     #[expect(clippy::too_many_arguments, reason = "one a filter")]
     async fn list(
         &self,
-        caller: Caller,
+        caller: Permitted<to::AuditLogsRead>,
         app: Data<&App>,
         page: Page,
         /// Only by this person, API key or job
@@ -47,7 +46,6 @@ impl AuditApi {
         /// Only before this moment
         to: Query<Option<Time>>,
     ) -> Result<List<AuditEntry>> {
-        caller.require(Permission::AuditLogsRead)?;
         let texts = [
             ("action", &action.0),
             ("resource_type", &resource_type.0),

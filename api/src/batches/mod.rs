@@ -4,7 +4,6 @@ mod types;
 
 use millwork_shared::batches::queries;
 use millwork_shared::infra::ids::BatchId;
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -12,7 +11,7 @@ use uuid::Uuid;
 
 use self::types::Batch;
 use crate::App;
-use crate::http::{Answer, Caller, List, Page, Result};
+use crate::http::{Answer, List, Page, Permitted, Result, to};
 use crate::routes::Tag;
 
 pub struct BatchesApi;
@@ -21,8 +20,7 @@ pub struct BatchesApi;
 impl BatchesApi {
     /// List batches, newest first
     #[oai(path = "/batches", method = "get", operation_id = "batches.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<Batch>> {
-        caller.require(Permission::JobsRead)?;
+    async fn list(&self, caller: Permitted<to::JobsRead>, app: Data<&App>, page: Page) -> Result<List<Batch>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let rows = queries::list(&mut tx, page.before().map(BatchId), page.fetch()).await?;
         tx.commit().await?;
@@ -34,8 +32,7 @@ impl BatchesApi {
     /// How many of its jobs have ended, and how. Each counts once, by its first end: one that is run again by hand is not
     /// counted again. `GET /jobs?batch_id=` lists them.
     #[oai(path = "/batches/:id", method = "get", operation_id = "batches.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Batch>> {
-        caller.require(Permission::JobsRead)?;
+    async fn get(&self, caller: Permitted<to::JobsRead>, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Batch>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, BatchId(id.0)).await?;
         tx.commit().await?;

@@ -6,7 +6,6 @@ use millwork_shared::events::queries::{self, Filter, Topic, TypeChange};
 use millwork_shared::events::{PAYLOAD_MAX_BYTES, id_fault, is_type_name};
 use millwork_shared::infra::ids::{EventId, EventTypeId};
 use millwork_shared::quotas::Metric;
-use millwork_shared::tenants::Permission;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -16,8 +15,8 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::http::{
-    Accepted, Answer, ApiError, Begun, Body, Caller, Created, Fault, Idempotency, IfMatch, List, NoContent, Page,
-    QuickBody, RequestInfo, Result, Time, body,
+    Accepted, Answer, ApiError, Begun, Body, Created, Fault, Idempotency, IfMatch, List, NoContent, Page, Permitted,
+    QuickBody, RequestInfo, Result, Time, body, to,
 };
 use crate::quotas;
 use crate::routes::Tag;
@@ -50,13 +49,12 @@ impl EventsApi {
     #[oai(path = "/events", method = "post", operation_id = "events.publish")]
     async fn publish(
         &self,
-        caller: Caller,
+        caller: Permitted<to::EventsPublish>,
         app: Data<&App>,
         request: RequestInfo,
         key: Idempotency,
         body: QuickBody<NewEvent, EVENT_BODY>,
     ) -> Result<Accepted<Published>> {
-        caller.require(Permission::EventsPublish)?;
         let (body, raw) = body.into_parts();
         let id = body.id.map(EventId);
         check_event(&app, &body, id, &raw)?;
@@ -91,7 +89,7 @@ impl EventsApi {
     #[oai(path = "/events", method = "get", operation_id = "events.list")]
     async fn list(
         &self,
-        caller: Caller,
+        caller: Permitted<to::EventsRead>,
         app: Data<&App>,
         page: Page,
         /// Only of this type
@@ -101,7 +99,6 @@ impl EventsApi {
         /// Only before this time
         to: Query<Option<Time>>,
     ) -> Result<List<Event>> {
-        caller.require(Permission::EventsRead)?;
         let filter = Filter {
             event_type: r#type.0,
             from: from.0.map(|time| time.0),
@@ -116,8 +113,7 @@ impl EventsApi {
 
     /// Get an event
     #[oai(path = "/events/:id", method = "get", operation_id = "events.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Event>> {
-        caller.require(Permission::EventsRead)?;
+    async fn get(&self, caller: Permitted<to::EventsRead>, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Event>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, EventId(id.0)).await?;
         tx.commit().await?;
@@ -130,12 +126,11 @@ impl EventsApi {
     #[oai(path = "/event-types", method = "post", operation_id = "event_types.create")]
     async fn create_type(
         &self,
-        caller: Caller,
+        caller: Permitted<to::EventTypesWrite>,
         app: Data<&App>,
         key: Idempotency,
         body: Body<NewEventType>,
     ) -> Result<Created<EventType>> {
-        caller.require(Permission::EventTypesWrite)?;
         let schema = body.schema.as_ref().map(|schema| schema.text());
         check_schema(schema)?;
         let mut tx = match key.begin(&app, &caller, body.hash()).await? {
@@ -150,8 +145,12 @@ impl EventsApi {
 
     /// List event types
     #[oai(path = "/event-types", method = "get", operation_id = "event_types.list")]
-    async fn list_types(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<EventType>> {
-        caller.require(Permission::EventTypesRead)?;
+    async fn list_types(
+        &self,
+        caller: Permitted<to::EventTypesRead>,
+        app: Data<&App>,
+        page: Page,
+    ) -> Result<List<EventType>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let mut rows = queries::list_types(&mut tx, page.before().map(EventTypeId), page.fetch()).await?;
         tx.commit().await?;
@@ -161,8 +160,12 @@ impl EventsApi {
 
     /// Get an event type
     #[oai(path = "/event-types/:name", method = "get", operation_id = "event_types.get")]
-    async fn get_type(&self, caller: Caller, app: Data<&App>, name: Path<String>) -> Result<Answer<EventType>> {
-        caller.require(Permission::EventTypesRead)?;
+    async fn get_type(
+        &self,
+        caller: Permitted<to::EventTypesRead>,
+        app: Data<&App>,
+        name: Path<String>,
+    ) -> Result<Answer<EventType>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get_type(&mut tx, known_name(&name)?).await?;
         tx.commit().await?;
@@ -173,13 +176,12 @@ impl EventsApi {
     #[oai(path = "/event-types/:name", method = "patch", operation_id = "event_types.update")]
     async fn update_type(
         &self,
-        caller: Caller,
+        caller: Permitted<to::EventTypesWrite>,
         app: Data<&App>,
         name: Path<String>,
         if_match: IfMatch,
         body: Body<EventTypeChange>,
     ) -> Result<Answer<EventType>> {
-        caller.require(Permission::EventTypesWrite)?;
         let body = body.into_inner();
         let schema = match body.schema {
             MaybeUndefined::Undefined => None,
@@ -202,8 +204,12 @@ impl EventsApi {
     ///
     /// Its events stay. Events of this type are accepted without a schema, unless the tenant wants every type declared.
     #[oai(path = "/event-types/:name", method = "delete", operation_id = "event_types.delete")]
-    async fn delete_type(&self, caller: Caller, app: Data<&App>, name: Path<String>) -> Result<NoContent> {
-        caller.require(Permission::EventTypesWrite)?;
+    async fn delete_type(
+        &self,
+        caller: Permitted<to::EventTypesWrite>,
+        app: Data<&App>,
+        name: Path<String>,
+    ) -> Result<NoContent> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         queries::delete_type(&mut tx, known_name(&name)?).await?;
         tx.commit().await?;

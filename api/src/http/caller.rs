@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use millwork_shared::audit::{self, Actor};
-use millwork_shared::infra::ids::{ApiKeyId, SessionId, TenantId, UserId};
+use millwork_shared::infra::ids::{ActorId, ApiKeyId, SessionId, TenantId, UserId};
 use millwork_shared::tenants::{Permission, Permissions, Role};
 use poem::http::header;
 use poem::{Request, RequestBody};
@@ -61,6 +61,16 @@ impl Caller {
         Ok(caller)
     }
 
+    /// The person, or the API key.
+    pub fn actor(&self) -> ActorId {
+        ActorId(match self.credential {
+            Credential::Session(_) => self.user.0,
+            Credential::ApiKey(key) => key.0,
+        })
+    }
+
+    /// For what a route's signature cannot say: see [`Permitted`](super::Permitted).
+    ///
     /// # Errors
     /// 403, naming the permission.
     pub fn require(&self, permission: Permission) -> Result<()> {

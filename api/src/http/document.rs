@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{idempotency, if_match, page, schema};
+use super::{idempotency, if_match, page, permitted, schema};
 
 /// [`finish`] over text.
 pub fn text(generated: &str) -> String {
@@ -108,6 +108,7 @@ fn request_schemas(document: &Value) -> BTreeSet<String> {
 fn parameters(operation: &mut Value) {
     let Some(Value::Array(parameters)) = operation.get_mut("parameters") else { return };
     let generated = std::mem::take(parameters);
+    let mut needed = None;
     for parameter in generated {
         match parameter.pointer("/schema/format").and_then(Value::as_str) {
             Some(page::MARKER) => parameters.extend([
@@ -131,9 +132,27 @@ fn parameters(operation: &mut Value) {
                 "description": "The version that is to be changed, in quotes: `\"3\"`",
                 "schema": { "type": "string" },
             })),
+            Some(permitted::MARKER) => needed = Some(parameter),
             _ => parameters.push(parameter),
         }
     }
+    if let (Some(marker), Some(operation)) = (needed, operation.as_object_mut()) {
+        permission(&marker["schema"], operation);
+    }
+}
+
+/// Says what an operation needs, for programs and for people.
+fn permission(marker: &Value, operation: &mut Map<String, Value>) {
+    let (needed, own) = (&marker["description"], &marker["title"]);
+    let mut words = format!("Needs the permission `{}`", needed.as_str().unwrap_or_default());
+    if let Some(own) = own.as_str() {
+        words += &format!(", or `{own}` and to have made it");
+        operation.insert("x-permission-of-maker".to_owned(), own.into());
+    }
+    operation.insert("x-permission".to_owned(), needed.clone());
+    let described = operation.get("description").and_then(Value::as_str);
+    let description = described.map_or_else(|| format!("{words}."), |text| format!("{text}\n\n{words}."));
+    operation.insert("description".to_owned(), description.into());
 }
 
 /// Documents how an operation can fail, as far as that follows from its shape.

@@ -24,6 +24,8 @@ pub mod idempotency;
 pub mod if_match;
 /// `?limit=` and `?cursor=`.
 pub mod page;
+/// What a route needs, said in its signature.
+pub mod permitted;
 /// Problem documents.
 pub mod problem;
 /// `X-Forwarded-For`.
@@ -43,6 +45,8 @@ pub use caller::{Caller, Credential, Identity};
 pub use error::{ApiError, Fault, Result};
 pub use idempotency::{Begun, Idempotency, Work};
 pub use if_match::IfMatch;
+pub use millwork_shared::tenants::to;
 pub use page::Page;
+pub use permitted::{Permitted, PermittedOrOwner};
 pub use request::RequestInfo;
 pub use types::{RawJson, Time};

@@ -2,7 +2,6 @@
 
 use millwork_shared::jobs::bulk::{Bulk, CancelJobs, MAX_RATE_PER_S, RATE_PER_S, ReplayJobs, Selection};
 use millwork_shared::jobs::{Job as JobKind, NewJob, Queue, State, Unique, queries};
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use serde::Deserialize;
@@ -10,7 +9,9 @@ use serde::Deserialize;
 use super::not_unique;
 use super::types::{Job, QueueName, StateName};
 use crate::App;
-use crate::http::{Accepted, ApiError, Begun, Body, Caller, Fault, Idempotency, RequestInfo, Result, Time};
+use crate::http::{
+    Accepted, ApiError, Begun, Body, Caller, Fault, Idempotency, Permitted, RequestInfo, Result, Time, to,
+};
 use crate::routes::Tag;
 
 /// Which jobs, and how fast.
@@ -52,13 +53,12 @@ impl BulkApi {
     #[oai(path = "/jobs/replay", method = "post", operation_id = "jobs.replay")]
     async fn replay(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsRetry>,
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
         body: Body<BulkRequest>,
     ) -> Result<Accepted<Job>> {
-        caller.require(Permission::JobsRetry)?;
         let bulk = bulk(&body, &[State::Failed, State::Cancelled])?;
         let job = job(&caller, &ReplayJobs(bulk.clone()), &bulk)?.caused_by(&info.cause());
         accept(&caller, &app, key, body.hash(), job).await
@@ -73,13 +73,12 @@ impl BulkApi {
     #[oai(path = "/jobs/cancel", method = "post", operation_id = "jobs.cancel_many")]
     async fn cancel(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsCancel>,
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
         body: Body<BulkRequest>,
     ) -> Result<Accepted<Job>> {
-        caller.require(Permission::JobsCancel)?;
         let bulk = bulk(&body, &[State::Scheduled, State::Queued, State::Running, State::Retrying])?;
         let job = job(&caller, &CancelJobs(bulk.clone()), &bulk)?.caused_by(&info.cause());
         accept(&caller, &app, key, body.hash(), job).await
@@ -119,6 +118,7 @@ fn job<J: JobKind>(caller: &Caller, payload: &J, bulk: &Bulk) -> Result<NewJob> 
     let mut job = NewJob::of(caller.tenant, payload)?;
     let key = if bulk.dry_run { format!("{}.dry_run", J::KIND) } else { J::KIND.to_owned() };
     job.unique = Some(Unique { key, hold: None });
+    job.submitted_by = Some(caller.actor());
     Ok(job)
 }
 

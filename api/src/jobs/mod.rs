@@ -21,12 +21,12 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use millwork_shared::idempotency::IdempotencyRecord;
-use millwork_shared::infra::ids::{BatchId, JobId, ScheduleId};
+use millwork_shared::infra::db::Db;
+use millwork_shared::infra::ids::{ActorId, BatchId, JobId, ScheduleId, TenantId};
 use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
 use millwork_shared::quotas::Metric;
-use millwork_shared::tenants::Permission;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -41,8 +41,8 @@ pub use self::types::QueueName;
 use self::types::{Attempt, BatchRequest, Cancellation, Job, JobLog, JobRequest, StateName};
 use crate::App;
 use crate::http::{
-    Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, RawBody, RequestInfo, Result, Time, body,
-    idempotency,
+    Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, Permitted, PermittedOrOwner, RawBody,
+    RequestInfo, Result, Time, body, idempotency, to,
 };
 use crate::metrics::METRICS;
 use crate::quotas;
@@ -66,13 +66,12 @@ impl JobsApi {
     #[oai(path = "/jobs", method = "post", operation_id = "jobs.submit")]
     async fn submit(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsSubmit>,
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
         body: RawBody<JobRequest, JOB_BYTES>,
     ) -> Result<Accepted<Job>> {
-        caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
         let (job, wait) = submit::one(&raw, &submitter(&caller, &app, &info.cause()))?;
         if let Some(wait) = wait {
@@ -112,13 +111,12 @@ impl JobsApi {
     #[oai(path = "/jobs/batch", method = "post", operation_id = "jobs.submit_batch")]
     async fn submit_batch(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsSubmit>,
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
         body: RawBody<BatchRequest, BATCH_BYTES>,
     ) -> Result<Accepted<Vec<Job>>> {
-        caller.require(Permission::JobsSubmit)?;
         let raw = body.into_bytes();
         let batch = submit::many(&raw, &submitter(&caller, &app, &info.cause()))?;
         let count = batch.jobs.len();
@@ -132,7 +130,7 @@ impl JobsApi {
     #[expect(clippy::too_many_arguments, reason = "one a filter")]
     async fn list(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsRead>,
         app: Data<&App>,
         page: Page,
         /// Only jobs in this state
@@ -152,7 +150,6 @@ impl JobsApi {
         /// Only jobs created before this moment
         to: Query<Option<Time>>,
     ) -> Result<List<Job>> {
-        caller.require(Permission::JobsRead)?;
         for (name, value) in [("kind", &kind.0), ("tag", &tag.0)] {
             if value.as_ref().is_some_and(|v| v.contains('\0') || v.len() > 255) {
                 return Err(ApiError::malformed("parameter_invalid", format!("parameter `{name}`: not a {name}")));
@@ -179,8 +176,7 @@ impl JobsApi {
     ///
     /// What waits now, and what happened in the last minutes.
     #[oai(path = "/jobs/stats", method = "get", operation_id = "jobs.stats")]
-    async fn stats(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Figures>> {
-        caller.require(Permission::JobsRead)?;
+    async fn stats(&self, caller: Permitted<to::JobsRead>, app: Data<&App>) -> Result<Answer<Figures>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let depths = queries::list_depths(&mut tx).await?;
         let stats = queries::list_stats(&mut tx).await?;
@@ -194,14 +190,14 @@ impl JobsApi {
     #[oai(path = "/jobs/cleanup", method = "post", operation_id = "jobs.cleanup")]
     async fn cleanup(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsCleanup>,
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
     ) -> Result<Accepted<Job>> {
-        caller.require(Permission::JobsCleanup)?;
         let mut job = NewJob::of(caller.tenant, &CleanUp {})?.caused_by(&info.cause());
         job.unique = Some(Unique { key: CleanUp::KIND.to_owned(), hold: None });
+        job.submitted_by = Some(caller.actor());
         let mut work = match key.begin(&app, &caller, idempotency::no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(work) => work,
@@ -217,8 +213,7 @@ impl JobsApi {
 
     /// Get a job
     #[oai(path = "/jobs/:id", method = "get", operation_id = "jobs.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Job>> {
-        caller.require(Permission::JobsRead)?;
+    async fn get(&self, caller: Permitted<to::JobsRead>, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Job>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, JobId(id.0)).await?;
         tx.commit().await?;
@@ -227,8 +222,12 @@ impl JobsApi {
 
     /// List the attempts at a job, newest first
     #[oai(path = "/jobs/:id/attempts", method = "get", operation_id = "jobs.attempts")]
-    async fn attempts(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Vec<Attempt>>> {
-        caller.require(Permission::JobsRead)?;
+    async fn attempts(
+        &self,
+        caller: Permitted<to::JobsRead>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<Answer<Vec<Attempt>>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         queries::get(&mut tx, JobId(id.0)).await?;
         let rows = queries::list_attempts(&mut tx, JobId(id.0)).await?;
@@ -241,8 +240,7 @@ impl JobsApi {
     /// What its handlers have written while they ran, of all attempts; seen here within a second or so. Not every kind
     /// writes something.
     #[oai(path = "/jobs/:id/logs", method = "get", operation_id = "jobs.logs")]
-    async fn logs(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<JobLog>> {
-        caller.require(Permission::JobsRead)?;
+    async fn logs(&self, caller: Permitted<to::JobsRead>, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<JobLog>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         queries::get(&mut tx, JobId(id.0)).await?;
         let log = queries::read_log(&mut tx, JobId(id.0)).await?;
@@ -257,11 +255,10 @@ impl JobsApi {
     #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
     async fn events(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsRead>,
         app: Data<&App>,
         id: Path<Uuid>,
     ) -> Result<EventStream<BoxStream<'static, Job>>> {
-        caller.require(Permission::JobsRead)?;
         let (tenant, id) = (caller.tenant, JobId(id.0));
         let mut tx = app.db.tenant(tenant).await?;
         queries::get(&mut tx, id).await?;
@@ -294,13 +291,13 @@ impl JobsApi {
     #[oai(path = "/jobs/:id/cancel", method = "post", operation_id = "jobs.cancel")]
     async fn cancel(
         &self,
-        caller: Caller,
+        caller: PermittedOrOwner<to::JobsCancel, to::JobsSubmit>,
         app: Data<&App>,
         id: Path<Uuid>,
         key: Idempotency,
     ) -> Result<Accepted<Cancellation>> {
-        caller.require(Permission::JobsCancel)?;
-        let mut work = match key.begin(&app, &caller, idempotency::no_body()).await? {
+        let caller = caller.or_maker(submitter_of(&app, caller.tenant(), JobId(id.0))).await?;
+        let mut work = match key.begin(&app, caller, idempotency::no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(work) => work,
         };
@@ -317,9 +314,15 @@ impl JobsApi {
     ///
     /// For a job that failed or was cancelled: it is due now, with as many attempts as it had at first.
     #[oai(path = "/jobs/:id/retry", method = "post", operation_id = "jobs.retry")]
-    async fn retry(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>, key: Idempotency) -> Result<Accepted<Job>> {
-        caller.require(Permission::JobsRetry)?;
-        let mut work = match key.begin(&app, &caller, idempotency::no_body()).await? {
+    async fn retry(
+        &self,
+        caller: PermittedOrOwner<to::JobsRetry, to::JobsSubmit>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        key: Idempotency,
+    ) -> Result<Accepted<Job>> {
+        let caller = caller.or_maker(submitter_of(&app, caller.tenant(), JobId(id.0))).await?;
+        let mut work = match key.begin(&app, caller, idempotency::no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(work) => work,
         };
@@ -333,14 +336,18 @@ impl JobsApi {
 
 /// Who submits a job by this request.
 pub fn submitter<'a>(caller: &Caller, app: &'a App, cause: &'a Cause) -> Submitter<'a> {
-    Submitter { tenant: caller.tenant, now: app.clock.now(), cause, nets: &app.settings.nets }
+    Submitter { tenant: caller.tenant, actor: caller.actor(), now: app.clock.now(), cause, nets: &app.settings.nets }
 }
 
-async fn read(
-    db: &millwork_shared::infra::db::Db,
-    tenant: millwork_shared::infra::ids::TenantId,
-    id: JobId,
-) -> millwork_shared::Result<Job> {
+/// Who submitted a job.
+async fn submitter_of(app: &App, tenant: TenantId, id: JobId) -> millwork_shared::Result<Option<ActorId>> {
+    let mut tx = app.db.tenant(tenant).await?;
+    let submitter = queries::find_submitter(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok(submitter)
+}
+
+async fn read(db: &Db, tenant: TenantId, id: JobId) -> millwork_shared::Result<Job> {
     let mut tx = db.tenant(tenant).await?;
     let row = queries::get(&mut tx, id).await?;
     tx.commit().await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use millwork_shared::alerts::TAG_PREFIX;
 use millwork_shared::egress::AllowedNets;
-use millwork_shared::infra::ids::{JobId, TenantId};
+use millwork_shared::infra::ids::{ActorId, JobId, TenantId};
 use millwork_shared::jobs::chains::{MOST_PREDECESSORS, OnFailure, Wait};
 use millwork_shared::jobs::kinds::Echo;
 use millwork_shared::jobs::{Cause, Due, Job, NewJob, Priority, Queue, Unique, kinds};
@@ -25,6 +25,7 @@ const PAST: TimeDelta = TimeDelta::minutes(1);
 /// Who submits, and when.
 pub struct Submitter<'a> {
     pub tenant: TenantId,
+    pub actor: ActorId,
     pub now: DateTime<Utc>,
     pub cause: &'a Cause,
     /// The private networks that may be called.
@@ -205,7 +206,7 @@ pub fn lone_job(request: JobRequest, by: &Submitter<'_>) -> Option<NewJob> {
 
 /// The job that `request` asks for, and its wait for others. None when something is wrong with it.
 fn job(request: JobRequest, by: &Submitter<'_>, names: Option<&Names>) -> Option<(NewJob, Option<Wait>)> {
-    let Submitter { tenant, now, cause, nets } = *by;
+    let Submitter { tenant, actor, now, cause, nets } = *by;
     let kind = kinds::find(&request.kind)?;
     if !faults(&request, now, nets, "").is_empty() || !chain_faults(&request, "", names).is_empty() {
         return None;
@@ -234,6 +235,7 @@ fn job(request: JobRequest, by: &Submitter<'_>, names: Option<&Names>) -> Option
         unique: request.unique_key.map(|key| Unique { key, hold }),
         tags: request.tags.unwrap_or_default(),
         schedule: None,
+        submitted_by: Some(actor),
         request_id: cause.request_id.clone(),
         traceparent: cause.traceparent.clone(),
     };

@@ -191,6 +191,8 @@ pub struct Job {
     pub last_error: Option<RawJson>,
     pub unique_key: Option<String>,
     pub schedule_id: Option<Uuid>,
+    /// The person or the API key that submitted it
+    pub submitted_by: Option<Uuid>,
     /// The request that asked for it
     pub request_id: Option<String>,
     pub tags: Vec<String>,
@@ -222,6 +224,7 @@ impl From<JobRow> for Job {
             last_error: row.error.map(RawJson::stored),
             unique_key: row.unique_key,
             schedule_id: row.schedule_id.map(|id| id.0),
+            submitted_by: row.submitted_by.map(|id| id.0),
             request_id: row.request_id,
             tags: row.tags.unwrap_or_default(),
             after: row.after.unwrap_or_default().into_iter().map(|id| id.0).collect(),
@@ -259,6 +262,7 @@ impl From<&NewJob> for Job {
             last_error: None,
             unique_key: job.unique.as_ref().map(|unique| unique.key.clone()),
             schedule_id: job.schedule.map(|id| id.0),
+            submitted_by: job.submitted_by.map(|id| id.0),
             request_id: job.request_id.clone(),
             tags: job.tags.clone(),
             after: Vec::new(),

@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::queries;
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::param::Path;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 
 use crate::App;
-use crate::http::{Answer, Begun, Caller, Idempotency, Result, idempotency};
+use crate::http::{Answer, Begun, Caller, Idempotency, Permitted, Result, idempotency, to};
 use crate::routes::Tag;
 
 /// A class of work, as the tenant sees it.
@@ -44,8 +43,7 @@ pub struct QueuesApi;
 impl QueuesApi {
     /// List the queues
     #[oai(path = "/queues", method = "get", operation_id = "queues.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Vec<QueueInfo>>> {
-        caller.require(Permission::QueuesRead)?;
+    async fn list(&self, caller: Permitted<to::QueuesRead>, app: Data<&App>) -> Result<Answer<Vec<QueueInfo>>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let depths = queries::list_depths(&mut tx).await?;
         let paused: HashSet<Queue> = queries::list_pauses(&mut tx).await?.into_iter().map(|(_, queue)| queue).collect();
@@ -75,7 +73,7 @@ impl QueuesApi {
     #[oai(path = "/queues/:name/pause", method = "post", operation_id = "queues.pause")]
     async fn pause(
         &self,
-        caller: Caller,
+        caller: Permitted<to::QueuesWrite>,
         app: Data<&App>,
         name: Path<String>,
         key: Idempotency,
@@ -87,7 +85,7 @@ impl QueuesApi {
     #[oai(path = "/queues/:name/resume", method = "post", operation_id = "queues.resume")]
     async fn resume(
         &self,
-        caller: Caller,
+        caller: Permitted<to::QueuesWrite>,
         app: Data<&App>,
         name: Path<String>,
         key: Idempotency,
@@ -104,7 +102,6 @@ async fn set_paused(
     key: Idempotency,
     paused: bool,
 ) -> Result<Answer<QueueState>> {
-    caller.require(Permission::QueuesWrite)?;
     let queue: Queue = name.parse().map_err(|_| millwork_shared::Error::NotFound("queue"))?;
     let mut work = match key.begin(app, caller, idempotency::no_body()).await? {
         Begun::Replay(answer) => return Ok(answer.into()),

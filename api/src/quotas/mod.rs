@@ -9,14 +9,13 @@ mod types;
 
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::quotas::{Metric, queries};
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
 use self::meter::Units;
 use self::types::{Quotas, Usage};
 use crate::App;
-use crate::http::{Answer, Caller, Result};
+use crate::http::{Answer, Permitted, Result, to};
 use crate::routes::Tag;
 
 pub struct QuotasApi;
@@ -27,8 +26,7 @@ impl QuotasApi {
     ///
     /// Jobs and events that were submitted since the month began (UTC), and members now.
     #[oai(path = "/usage", method = "get", operation_id = "quotas.usage")]
-    async fn usage(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Usage>> {
-        caller.require(Permission::UsageRead)?;
+    async fn usage(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Usage>> {
         let (period, used, members) = used(&app, caller.tenant).await?;
         Answer::new(&Usage::new(period, used, members))
     }
@@ -37,8 +35,7 @@ impl QuotasApi {
     ///
     /// What the plan allows, what was used of it, and when it begins anew.
     #[oai(path = "/quotas", method = "get", operation_id = "quotas.list")]
-    async fn quotas(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Quotas>> {
-        caller.require(Permission::UsageRead)?;
+    async fn quotas(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Quotas>> {
         let plan = app.limits.plan(caller.tenant).await;
         let (period, used, members) = used(&app, caller.tenant).await?;
         Answer::new(&Quotas::new(plan, app.meter.settings.of(plan), period, used, members))

@@ -8,7 +8,6 @@ use millwork_shared::infra::ids::ScheduleId;
 use millwork_shared::jobs::queries as jobs;
 use millwork_shared::schedules::queries::{self, Change, ScheduleRow};
 use millwork_shared::schedules::{Misfire, Rhythm};
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -18,8 +17,8 @@ use self::types::{NewSchedule, Schedule, ScheduleChange};
 use crate::App;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Accepted, Answer, ApiError, Begun, Caller, Created, Idempotency, IfMatch, List, NoContent, Page, RawBody,
-    RequestInfo, Result, body,
+    Accepted, Answer, ApiError, Begun, Created, Idempotency, IfMatch, List, NoContent, Page, Permitted, RawBody,
+    RequestInfo, Result, body, to,
 };
 use crate::jobs::types::Job;
 use crate::jobs::{not_unique, submitter};
@@ -38,13 +37,12 @@ impl SchedulesApi {
     #[oai(path = "/schedules", method = "post", operation_id = "schedules.create")]
     async fn create(
         &self,
-        caller: Caller,
+        caller: Permitted<to::SchedulesWrite>,
         app: Data<&App>,
         info: RequestInfo,
         key: Idempotency,
         body: RawBody<NewSchedule>,
     ) -> Result<Created<Schedule>> {
-        caller.require(Permission::SchedulesWrite)?;
         let raw = body.into_bytes();
         let (new, job) = check::new(&raw, &submitter(&caller, &app, &info.cause()))?;
         let timezone = new.timezone.as_deref().unwrap_or(check::ZONE);
@@ -69,8 +67,7 @@ impl SchedulesApi {
 
     /// List schedules, newest first
     #[oai(path = "/schedules", method = "get", operation_id = "schedules.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<Schedule>> {
-        caller.require(Permission::SchedulesRead)?;
+    async fn list(&self, caller: Permitted<to::SchedulesRead>, app: Data<&App>, page: Page) -> Result<List<Schedule>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let rows = queries::list(&mut tx, page.before().map(ScheduleId), page.fetch()).await?;
         tx.commit().await?;
@@ -79,8 +76,12 @@ impl SchedulesApi {
 
     /// Get a schedule
     #[oai(path = "/schedules/:id", method = "get", operation_id = "schedules.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Schedule>> {
-        caller.require(Permission::SchedulesRead)?;
+    async fn get(
+        &self,
+        caller: Permitted<to::SchedulesRead>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<Answer<Schedule>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, ScheduleId(id.0)).await?;
         tx.commit().await?;
@@ -93,14 +94,13 @@ impl SchedulesApi {
     #[oai(path = "/schedules/:id", method = "patch", operation_id = "schedules.update")]
     async fn update(
         &self,
-        caller: Caller,
+        caller: Permitted<to::SchedulesWrite>,
         app: Data<&App>,
         info: RequestInfo,
         id: Path<Uuid>,
         if_match: IfMatch,
         body: RawBody<ScheduleChange>,
     ) -> Result<Answer<Schedule>> {
-        caller.require(Permission::SchedulesWrite)?;
         let (asked, job) = check::change(&body.into_bytes(), &submitter(&caller, &app, &info.cause()))?;
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::lock(&mut tx, ScheduleId(id.0)).await?;
@@ -125,8 +125,12 @@ impl SchedulesApi {
     ///
     /// Jobs that it made stay and run.
     #[oai(path = "/schedules/:id", method = "delete", operation_id = "schedules.delete")]
-    async fn delete(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
-        caller.require(Permission::SchedulesWrite)?;
+    async fn delete(
+        &self,
+        caller: Permitted<to::SchedulesWrite>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<NoContent> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         queries::delete(&mut tx, ScheduleId(id.0)).await?;
         tx.commit().await?;
@@ -139,18 +143,18 @@ impl SchedulesApi {
     #[oai(path = "/schedules/:id/run", method = "post", operation_id = "schedules.run")]
     async fn run(
         &self,
-        caller: Caller,
+        caller: Permitted<to::SchedulesWrite>,
         app: Data<&App>,
         info: RequestInfo,
         id: Path<Uuid>,
         key: Idempotency,
     ) -> Result<Accepted<Job>> {
-        caller.require(Permission::SchedulesWrite)?;
         let mut tx = match key.begin(&app, &caller, no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(tx) => tx,
         };
-        let job = queries::get(&mut tx, ScheduleId(id.0)).await?.job()?.caused_by(&info.cause());
+        let mut job = queries::get(&mut tx, ScheduleId(id.0)).await?.job()?.caused_by(&info.cause());
+        job.submitted_by = Some(caller.actor());
         if let Some((_, holder)) = jobs::enqueue_free(&mut tx, std::slice::from_ref(&job)).await? {
             return Err(not_unique(None, holder));
         }

@@ -4,7 +4,6 @@ use millwork_shared::infra::db::TenantTx;
 use millwork_shared::infra::ids::{DeliveryId, EventId, JobId, WebhookId};
 use millwork_shared::jobs::State;
 use millwork_shared::jobs::queries::{list_attempts, retry_now};
-use millwork_shared::tenants::Permission;
 use millwork_shared::webhooks::queries::{self, Filter};
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::types::{Delivery, DeliveryAttempt, DeliveryDetail};
 use crate::App;
 use crate::http::idempotency::no_body;
-use crate::http::{Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, Result};
+use crate::http::{Accepted, Answer, ApiError, Begun, Idempotency, List, Page, Permitted, Result, to};
 use crate::routes::Tag;
 
 pub struct DeliveriesApi;
@@ -27,7 +26,7 @@ impl DeliveriesApi {
     #[oai(path = "/webhooks/:id/deliveries", method = "get", operation_id = "deliveries.list")]
     async fn list(
         &self,
-        caller: Caller,
+        caller: Permitted<to::WebhooksRead>,
         app: Data<&App>,
         id: Path<Uuid>,
         page: Page,
@@ -36,7 +35,6 @@ impl DeliveriesApi {
         /// Only of this event
         event_id: Query<Option<Uuid>>,
     ) -> Result<List<Delivery>> {
-        caller.require(Permission::WebhooksRead)?;
         let state = state
             .0
             .map(|text| text.parse::<State>())
@@ -59,8 +57,12 @@ impl DeliveriesApi {
     ///
     /// With every attempt: when, what was answered, how long it took.
     #[oai(path = "/deliveries/:id", method = "get", operation_id = "deliveries.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<DeliveryDetail>> {
-        caller.require(Permission::WebhooksRead)?;
+    async fn get(
+        &self,
+        caller: Permitted<to::WebhooksRead>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<Answer<DeliveryDetail>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let detail = read(&mut tx, id.0).await?;
         tx.commit().await?;
@@ -73,12 +75,11 @@ impl DeliveriesApi {
     #[oai(path = "/deliveries/:id/retry", method = "post", operation_id = "deliveries.retry")]
     async fn retry(
         &self,
-        caller: Caller,
+        caller: Permitted<to::JobsRetry>,
         app: Data<&App>,
         id: Path<Uuid>,
         key: Idempotency,
     ) -> Result<Accepted<DeliveryDetail>> {
-        caller.require(Permission::JobsRetry)?;
         let mut tx = match key.begin(&app, &caller, no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(tx) => tx,

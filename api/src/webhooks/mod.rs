@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use millwork_shared::audit::queries as audit;
 use millwork_shared::infra::ids::WebhookId;
-use millwork_shared::tenants::Permission;
 use millwork_shared::webhooks::generate_secret;
 use millwork_shared::webhooks::queries::{self, Change};
 use poem::web::Data;
@@ -17,8 +16,8 @@ use crate::App;
 use crate::events::types::Published;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Accepted, Answer, Begun, Body, Caller, Created, Idempotency, IfMatch, List, NoContent, Page, RequestInfo, Result,
-    Time,
+    Accepted, Answer, Begun, Body, Created, Idempotency, IfMatch, List, NoContent, Page, Permitted, RequestInfo,
+    Result, Time, to,
 };
 use crate::routes::Tag;
 
@@ -45,12 +44,11 @@ impl WebhooksApi {
     #[oai(path = "/webhooks", method = "post", operation_id = "webhooks.create")]
     async fn create(
         &self,
-        caller: Caller,
+        caller: Permitted<to::WebhooksWrite>,
         app: Data<&App>,
         key: Idempotency,
         body: Body<NewWebhook>,
     ) -> Result<Created<CreatedWebhook>> {
-        caller.require(Permission::WebhooksWrite)?;
         let mut faults = check::Faults::default();
         faults.url(&body.url, &app.settings.nets);
         faults.event_types(body.event_types.as_deref().unwrap_or_default());
@@ -81,8 +79,7 @@ impl WebhooksApi {
 
     /// List webhooks
     #[oai(path = "/webhooks", method = "get", operation_id = "webhooks.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>, page: Page) -> Result<List<Webhook>> {
-        caller.require(Permission::WebhooksRead)?;
+    async fn list(&self, caller: Permitted<to::WebhooksRead>, app: Data<&App>, page: Page) -> Result<List<Webhook>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let rows = queries::list(&mut tx, page.before().map(WebhookId), page.fetch()).await?;
         tx.commit().await?;
@@ -92,8 +89,12 @@ impl WebhooksApi {
 
     /// Get a webhook
     #[oai(path = "/webhooks/:id", method = "get", operation_id = "webhooks.get")]
-    async fn get(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<Webhook>> {
-        caller.require(Permission::WebhooksRead)?;
+    async fn get(
+        &self,
+        caller: Permitted<to::WebhooksRead>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<Answer<Webhook>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, WebhookId(id.0)).await?;
         tx.commit().await?;
@@ -106,13 +107,12 @@ impl WebhooksApi {
     #[oai(path = "/webhooks/:id", method = "patch", operation_id = "webhooks.update")]
     async fn update(
         &self,
-        caller: Caller,
+        caller: Permitted<to::WebhooksWrite>,
         app: Data<&App>,
         id: Path<Uuid>,
         if_match: IfMatch,
         body: Body<WebhookChange>,
     ) -> Result<Answer<Webhook>> {
-        caller.require(Permission::WebhooksWrite)?;
         let (id, body) = (WebhookId(id.0), body.into_inner());
         let mut faults = check::Faults::default();
         body.url.iter().for_each(|url| faults.url(url, &app.settings.nets));
@@ -143,8 +143,7 @@ impl WebhooksApi {
     ///
     /// What waits for it fails when its time comes; its deliveries can still be looked at.
     #[oai(path = "/webhooks/:id", method = "delete", operation_id = "webhooks.delete")]
-    async fn delete(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
-        caller.require(Permission::WebhooksWrite)?;
+    async fn delete(&self, caller: Permitted<to::WebhooksWrite>, app: Data<&App>, id: Path<Uuid>) -> Result<NoContent> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         queries::delete(&mut tx, WebhookId(id.0)).await?;
         tx.commit().await?;
@@ -153,8 +152,12 @@ impl WebhooksApi {
 
     /// Show the secret of a webhook
     #[oai(path = "/webhooks/:id/secret", method = "get", operation_id = "webhooks.secret")]
-    async fn secret(&self, caller: Caller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<WebhookSecret>> {
-        caller.require(Permission::WebhooksSecret)?;
+    async fn secret(
+        &self,
+        caller: Permitted<to::WebhooksSecret>,
+        app: Data<&App>,
+        id: Path<Uuid>,
+    ) -> Result<Answer<WebhookSecret>> {
         let id = WebhookId(id.0);
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get_secret(&mut tx, id).await?;
@@ -170,13 +173,12 @@ impl WebhooksApi {
     #[oai(path = "/webhooks/:id/rotate-secret", method = "post", operation_id = "webhooks.rotate_secret")]
     async fn rotate_secret(
         &self,
-        caller: Caller,
+        caller: Permitted<to::WebhooksSecret>,
         app: Data<&App>,
         id: Path<Uuid>,
         key: Idempotency,
         body: Body<SecretRotation>,
     ) -> Result<Answer<WebhookSecret>> {
-        caller.require(Permission::WebhooksSecret)?;
         let (id, secret) = (WebhookId(id.0), generate_secret());
         let mut tx = match key.begin(&app, &caller, body.hash()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
@@ -196,13 +198,12 @@ impl WebhooksApi {
     #[oai(path = "/webhooks/:id/test", method = "post", operation_id = "webhooks.test")]
     async fn test(
         &self,
-        caller: Caller,
+        caller: Permitted<to::WebhooksWrite>,
         app: Data<&App>,
         request: RequestInfo,
         id: Path<Uuid>,
         key: Idempotency,
     ) -> Result<Accepted<Published>> {
-        caller.require(Permission::WebhooksWrite)?;
         let mut tx = match key.begin(&app, &caller, no_body()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(tx) => tx,

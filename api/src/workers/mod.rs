@@ -1,14 +1,13 @@
 //! Live worker processes.
 
 use millwork_shared::jobs::queries::{self, WorkerRow};
-use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::App;
-use crate::http::{Answer, Caller, Result, Time};
+use crate::http::{Answer, Permitted, Result, Time, to};
 use crate::routes::Tag;
 
 /// A worker process whose lease is alive.
@@ -47,8 +46,7 @@ pub struct WorkersApi;
 impl WorkersApi {
     /// List live workers, newest first
     #[oai(path = "/workers", method = "get", operation_id = "workers.list")]
-    async fn list(&self, caller: Caller, app: Data<&App>) -> Result<Answer<Vec<Worker>>> {
-        caller.require(Permission::WorkersRead)?;
+    async fn list(&self, caller: Permitted<to::WorkersRead>, app: Data<&App>) -> Result<Answer<Vec<Worker>>> {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let rows = queries::list_alive(&mut tx).await?;
         tx.commit().await?;

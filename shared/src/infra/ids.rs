@@ -50,6 +50,10 @@ macro_rules! id {
 id!(TenantId);
 id!(UserId);
 id!(ApiKeyId);
+id!(
+    /// A person or an API key.
+    ActorId
+);
 id!(SessionId);
 id!(OneTimeTokenId);
 id!(JobId);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::Category;
-use crate::infra::ids::{JobId, ScheduleId, TenantId};
+use crate::infra::ids::{ActorId, JobId, ScheduleId, TenantId};
 
 /// Replaying and cancelling many.
 pub mod bulk;
@@ -181,6 +181,8 @@ pub struct NewJob {
     pub tags: Vec<String>,
     /// The schedule that made it.
     pub schedule: Option<ScheduleId>,
+    /// Who asked for it. They may cancel it, and run it again.
+    pub submitted_by: Option<ActorId>,
     pub request_id: Option<String>,
     pub traceparent: Option<String>,
 }
@@ -204,6 +206,7 @@ impl NewJob {
             unique: None,
             tags: Vec::new(),
             schedule: None,
+            submitted_by: None,
             request_id: None,
             traceparent: None,
         })

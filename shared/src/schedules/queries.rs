@@ -80,6 +80,7 @@ impl ScheduleRow {
             unique,
             tags: self.tags.clone().unwrap_or_default(),
             schedule: Some(self.id),
+            submitted_by: None,
             request_id: None,
             traceparent: None,
         })

@@ -95,6 +95,33 @@ async fn each_route_needs_its_permission_and_names_it() {
 }
 
 #[tokio::test]
+async fn who_submitted_a_job_may_cancel_it_and_run_it_again() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let key = acme.api_key(&["jobs:submit"]).await;
+    let sibling = acme.api_key(&["jobs:submit"]).await;
+    let me = key.get("/auth/me").await.expect(200);
+    let own = key.submit(echo()).await;
+    assert_eq!(acme.owner.job(&own).await["submitted_by"], me["data"]["api_key_id"]);
+    let many = key.post("/jobs/batch", json!({ "jobs": [echo()] })).await.expect(202);
+    assert_eq!(many["data"][0]["submitted_by"], me["data"]["api_key_id"]);
+    let others = acme.owner.submit(echo()).await;
+    assert_eq!(acme.owner.job(&others).await["submitted_by"], json!(acme.owner_id));
+
+    let commands = [("cancel", "jobs:cancel"), ("retry", "jobs:retry")];
+    for (name, permission) in commands {
+        for (client, id) in [(&key, others.as_str()), (&sibling, own.as_str()), (&key, MISSING)] {
+            let problem = client.post_empty(&format!("/jobs/{id}/{name}")).await.problem(403, "permission_missing");
+            assert_eq!(problem["permission"], permission);
+        }
+        key.post_empty(&format!("/jobs/{own}/{name}")).await.expect(202);
+    }
+    assert_eq!(acme.owner.job(&others).await["state"], "queued");
+    let reader = acme.api_key(&["jobs:read"]).await;
+    reader.post_empty(&format!("/jobs/{own}/cancel")).await.problem(403, "permission_missing");
+}
+
+#[tokio::test]
 async fn a_job_that_waits_is_cancelled_at_once() {
     let app = TestApp::start().await;
     let acme = app.quiet_tenant("acme").await;

@@ -17,7 +17,8 @@ fn time(value: &Value) -> DateTime<Utc> {
 #[tokio::test]
 async fn an_accepted_job_is_shown_at_once_and_found_where_location_says() {
     let app = TestApp::start().await;
-    let owner = app.quiet_tenant("acme").await.owner;
+    let acme = app.quiet_tenant("acme").await;
+    let owner = &acme.owner;
     let before = app.db.clock.now();
     let request = owner.request(Method::POST, "/jobs").header("x-request-id", "order 7").json(&json!({
         "kind": "echo", "payload": {"z": 1, "a": [true, null]}, "queue": "files", "priority": 9, "max_attempts": 3,
@@ -37,6 +38,7 @@ async fn an_accepted_job_is_shown_at_once_and_found_where_location_says() {
         "run_at": job["created_at"], "created_at": job["created_at"], "started_at": null, "finished_at": null,
         "last_error": null, "unique_key": "order/7", "schedule_id": null, "request_id": "order 7",
         "tags": ["vip", "Zürich"], "after": [], "on_predecessor_failure": null, "batch_id": null,
+        "submitted_by": acme.owner_id,
     });
     assert_eq!(job, expected);
     let found = Reply::of(owner.request(Method::GET, &format!("/jobs/{id}"))).await;

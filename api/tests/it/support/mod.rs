@@ -27,9 +27,9 @@ use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::{TenantId, UserId};
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::dispatch::Dispatcher;
-use millwork_shared::tenants::{Role, queries as tenants};
+use millwork_shared::tenants::{Permission, Role, queries as tenants};
 use millwork_shared::testing::{TestDb, redis_url};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -187,9 +187,21 @@ impl Drop for TestApp {
     }
 }
 
+/// Every operation of a served document: method, path and what is said of it.
+pub fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .iter()
+        .flat_map(|(path, operations)| {
+            let operations = operations.as_object().unwrap().iter();
+            operations.map(move |(method, operation)| (method.to_uppercase(), path.clone(), operation))
+        })
+        .collect()
+}
+
 /// A tenant with its owner signed in.
 pub struct Tenant<'a> {
-    app: &'a TestApp,
+    pub app: &'a TestApp,
     pub id: TenantId,
     pub owner_id: UserId,
     pub email: String,
@@ -203,6 +215,17 @@ impl Tenant<'_> {
         let body = json!({ "name": "test", "permissions": permissions });
         let key = self.owner.post("/api-keys", body).await.expect(201);
         self.app.bearer(key["data"]["secret"].as_str().unwrap())
+    }
+
+    /// A client with a fresh API key of all permissions but one.
+    pub async fn key_without(&self, permission: &str) -> Client {
+        self.key_without_any(&[permission]).await
+    }
+
+    /// A client with a fresh API key of all permissions but those.
+    pub async fn key_without_any(&self, permissions: &[&str]) -> Client {
+        let all = Permission::ALL.iter().map(|permission| permission.as_str());
+        self.api_key(&all.filter(|name| !permissions.contains(name)).collect::<Vec<_>>()).await
     }
 
     /// A signed-in member of this role. Made in the database: members have no route yet.

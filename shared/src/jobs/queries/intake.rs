@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::infra::ids::{JobId, ScheduleId, TenantId};
+use crate::infra::ids::{ActorId, JobId, ScheduleId, TenantId};
 use crate::jobs::{Due, NewJob, Unique};
 use crate::{Error, Result};
 
@@ -52,14 +52,15 @@ pub async fn insert<'a>(conn: &mut PgConnection, jobs: impl IntoIterator<Item = 
                select u.*, coalesce(u.at, ledger_now() + u.delay_ms * interval '1 ms', least(u.made, ledger_now())) as due
                  from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::int2[], $6::text[], $7::int2[], $8::int4[],
                              $9::timestamptz[], $10::int8[], $11::timestamptz[], $12::text[], $13::text[], $14::text[],
-                             $15::text[], $16::uuid[])
+                             $15::text[], $16::uuid[], $17::uuid[])
                       as u(tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms,
-                           at, delay_ms, made, unique_key, tags, request_id, traceparent, schedule_id)
+                           at, delay_ms, made, unique_key, tags, request_id, traceparent, schedule_id, submitted_by)
            ), stored as (
                insert into jobs (tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms, run_at,
-                                 unique_key, tags, request_id, traceparent, schedule_id)
+                                 unique_key, tags, request_id, traceparent, schedule_id, submitted_by)
                select tenant_id, id, kind, queue, priority, payload, max_attempts, timeout_ms, due,
-                      unique_key, string_to_array(tags, E'\x1f'), request_id, traceparent, schedule_id
+                      unique_key, string_to_array(tags, E'\x1f'), request_id, traceparent,
+                      schedule_id, submitted_by
                  from input
            )
            insert into job_live (tenant_id, id, queue, priority, run_at, later, max_attempts)
@@ -81,6 +82,7 @@ pub async fn insert<'a>(conn: &mut PgConnection, jobs: impl IntoIterator<Item = 
     .bind(columns.request_ids)
     .bind(columns.traceparents)
     .bind(columns.schedules)
+    .bind(columns.submitters)
     .execute(conn)
     .await?;
     Ok(())
@@ -168,6 +170,7 @@ struct Columns<'a> {
     request_ids: Vec<Option<&'a str>>,
     traceparents: Vec<Option<&'a str>>,
     schedules: Vec<Option<ScheduleId>>,
+    submitters: Vec<Option<ActorId>>,
 }
 
 impl<'a> Columns<'a> {
@@ -197,6 +200,7 @@ impl<'a> Columns<'a> {
             columns.request_ids.push(job.request_id.as_deref());
             columns.traceparents.push(job.traceparent.as_deref());
             columns.schedules.push(job.schedule);
+            columns.submitters.push(job.submitted_by);
         }
         columns
     }

@@ -27,7 +27,7 @@ pub use follow::{Followed, Unknown, follow};
 pub use intake::{enqueue, enqueue_free, hold_key, hold_keys, insert, insert_unique};
 pub use lanes::{DueJob, LIST_DUE, LIST_LANE, list_due, list_lane, list_lanes};
 pub use progress::{JobLog, LINE_MAX_BYTES, LINES, LogLine, PROGRESS_MAX_BYTES, Report, read_log, save_reports};
-pub use read::{Attempt, Filter, JobRow, StateRow, find, get, list, list_attempts, list_states};
+pub use read::{Attempt, Filter, JobRow, StateRow, find, find_submitter, get, list, list_attempts, list_states};
 pub use reap::{ReapReport, count_newly_lost, mark_lost, reap};
 pub use stats::{BUCKETS, MinuteStats, QueueDepth, StatsRow, add_stats, list_depths, list_stats};
 pub use tell::{Place, Told, find_untold, tell_ends};

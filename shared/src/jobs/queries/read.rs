@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{Postgres, QueryBuilder};
 
 use crate::infra::db::TenantTx;
-use crate::infra::ids::{BatchId, JobId, ScheduleId, WorkerId};
+use crate::infra::ids::{ActorId, BatchId, JobId, ScheduleId, WorkerId};
 use crate::jobs::State;
 use crate::{Error, Result};
 
@@ -21,6 +21,7 @@ pub struct JobRow {
     pub unique_key: Option<String>,
     pub tags: Option<Vec<String>>,
     pub schedule_id: Option<ScheduleId>,
+    pub submitted_by: Option<ActorId>,
     pub request_id: Option<String>,
     /// The jobs that it was to run after.
     pub after: Option<Vec<JobId>>,
@@ -47,7 +48,8 @@ impl JobRow {
 /// Selects [`JobRow`] from `jobs j`; what follows narrows it.
 const SELECT: &str = r#"
     select j.id, j.kind, j.queue, j.priority, j.payload, coalesce(l.max_attempts, j.max_attempts) as max_attempts,
-           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id, j.request_id,
+           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id,
+           j.submitted_by, j.request_id,
            k.after, k.on_predecessor_failure, k.batch_id,
            coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
            coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended,
@@ -75,6 +77,17 @@ pub async fn find(tx: &mut TenantTx, id: JobId) -> Result<Option<JobRow>> {
 /// [`Error::NotFound`]
 pub async fn get(tx: &mut TenantTx, id: JobId) -> Result<JobRow> {
     find(tx, id).await?.ok_or(Error::NotFound("job"))
+}
+
+/// Who submitted a job. Nobody, of one that is not there or that nobody asked for.
+pub async fn find_submitter(tx: &mut TenantTx, id: JobId) -> Result<Option<ActorId>> {
+    let found: Option<Option<ActorId>> =
+        sqlx::query_scalar("select submitted_by from jobs where tenant_id = $1 and id = $2")
+            .bind(tx.tenant())
+            .bind(id)
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(found.flatten())
 }
 
 /// What to list.
