@@ -19,6 +19,8 @@ pub mod events;
 pub mod health;
 /// The plumbing under every endpoint.
 pub mod http;
+/// Where a tenant's people and programs may come from.
+pub mod ip_rules;
 /// Work that is done later.
 pub mod jobs;
 /// How much a caller may ask for.

@@ -10,8 +10,8 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, jobs, metrics, queues, quotas, roles, schedules, webhooks,
-    workers,
+    alerts, api_keys, audit, auth, batches, events, health, ip_rules, jobs, metrics, queues, quotas, roles, schedules,
+    webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -36,6 +36,7 @@ fn apis() -> impl OpenApi {
         auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
         roles::RolesApi,
+        ip_rules::IpRulesApi,
         audit::AuditApi,
         quotas::QuotasApi,
     );

@@ -144,6 +144,7 @@ mod tests {
             credential: Credential::ApiKey(ApiKeyId::generate()),
             role: None,
             permissions: Default::default(),
+            ip_rules: Default::default(),
         })
     }
 

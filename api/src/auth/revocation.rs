@@ -36,5 +36,6 @@ fn concerns(revoked: &[Revoked], caller: &Caller) -> bool {
         Revoked::ApiKey(id) => caller.credential == Credential::ApiKey(id),
         Revoked::Member(tenant, user) => caller.tenant == tenant && caller.user == user,
         Revoked::User(user) => caller.user == user,
+        Revoked::Tenant(tenant) => caller.tenant == tenant,
     })
 }

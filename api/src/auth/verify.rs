@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
+use millwork_shared::ip_rules::queries as ip_rules;
 use millwork_shared::tenants::{Permissions, Role};
 use poem::http::StatusCode;
 
@@ -51,10 +52,10 @@ pub async fn verify(app: &App, token: &str) -> Result<Caller> {
 async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Identity, Option<Duration>)> {
     let prefix = key_text::prefix(token).ok_or_else(refused)?;
     let mut tx = app.db.identity().await?;
-    let key = api_keys::find_live(&mut tx, prefix).await?;
-    tx.commit().await?;
-    let key = key.ok_or_else(refused)?;
+    let key = api_keys::find_live(&mut tx, prefix).await?.ok_or_else(refused)?;
     verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
+    let ip_rules = ip_rules::find(&mut tx, key.tenant_id).await?;
+    tx.commit().await?;
     let permissions: Permissions = key.permissions.iter().filter_map(|p| p.parse().ok()).collect();
     let identity = Identity {
         tenant: key.tenant_id,
@@ -62,6 +63,7 @@ async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Ident
         credential: Credential::ApiKey(key.id),
         role: None,
         permissions,
+        ip_rules,
     };
     let expires_in = key.expires_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     Ok((identity, expires_in))
@@ -73,6 +75,7 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
     let session = verified.session;
     let mut tx = app.db.identity().await?;
     let role = sessions::find_role(&mut tx, session).await?;
+    let ip_rules = ip_rules::find(&mut tx, session.tenant).await?;
     tx.commit().await?;
     let role: Role = role.and_then(|role| role.parse().ok()).ok_or_else(refused)?;
     let identity = Identity {
@@ -81,6 +84,7 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
         credential: Credential::Session(session.id),
         role: Some(role),
         permissions: role.permissions(),
+        ip_rules,
     };
     Ok((identity, Some(verified.expires_in)))
 }

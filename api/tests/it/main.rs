@@ -13,6 +13,7 @@ mod flows;
 mod fuzz;
 mod health;
 mod idempotency;
+mod ip_rules;
 mod jobs;
 mod limits;
 mod metrics;

@@ -29,6 +29,8 @@ pub enum Revoked {
     Member(TenantId, UserId),
     /// All that speaks for a person.
     User(UserId),
+    /// Nothing, but whoever speaks for anybody of a tenant is to be looked at again: its rules have changed.
+    Tenant(TenantId),
 }
 
 /// What a listener hears.

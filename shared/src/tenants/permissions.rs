@@ -43,6 +43,8 @@ permissions! {
     EventTypesWrite = "event_types:write",
     EventsPublish = "events:publish",
     EventsRead = "events:read",
+    IpRulesRead = "ip_rules:read",
+    IpRulesWrite = "ip_rules:write",
     JobsCancel = "jobs:cancel",
     JobsCleanup = "jobs:cleanup",
     JobsRead = "jobs:read",

@@ -35,7 +35,7 @@ impl Role {
         use Permission::*;
         match self {
             Self::Owner | Self::Admin => true,
-            Self::Developer => !matches!(permission, JobsCleanup | ApiKeysWrite | AuditLogsRead),
+            Self::Developer => !matches!(permission, JobsCleanup | ApiKeysWrite | AuditLogsRead | IpRulesWrite),
             Self::Support => permission.as_str().ends_with(":read") || matches!(permission, JobsRetry | JobsCancel),
             Self::Viewer => permission.as_str().ends_with(":read") && permission != AuditLogsRead,
         }

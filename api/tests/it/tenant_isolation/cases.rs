@@ -14,6 +14,7 @@ pub enum Object {
     Delivery,
     Event,
     EventType,
+    IpRule,
     Job,
     Schedule,
     Session,
@@ -70,6 +71,10 @@ pub fn cases() -> Vec<Case> {
         needs("events.get").of(Event),
         needs("events.list"),
         needs("events.publish"),
+        needs("ip_rules.create"),
+        needs("ip_rules.delete").of(IpRule),
+        needs("ip_rules.get").of(IpRule),
+        needs("ip_rules.list"),
         needs("jobs.attempts").of(Job),
         needs("jobs.cancel").of(Job),
         needs("jobs.cancel_many"),
@@ -135,6 +140,10 @@ impl Object {
                 let name = format!("order.n{}", uuid::Uuid::new_v4().simple());
                 owner.post("/event-types", json!({ "name": name })).await.expect(201);
                 name
+            }
+            IpRule => {
+                let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());
+                id(owner.post("/security/ip-rules", json!({ "action": "deny", "cidr": cidr })).await)
             }
             Job => id(owner.post("/jobs", json!({ "kind": "echo", "payload": 1, "delay_s": 3600 })).await),
             Schedule => {
