@@ -67,8 +67,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     install::ensure_installed()?;
     let schemathesis = installed(&workspace.target.join("tools"))?;
-    terminal::step("building the API");
-    let bin_dir = workspace.build(&["-p", "millwork-api", "--bins"])?;
+    terminal::step("building the binaries");
+    let bin_dir = workspace.build(&["--workspace", "--bins"])?;
     let scratch = Scratch::new("fuzz")?;
     let services = Services::start(scratch.path())?;
     let address = format!("127.0.0.1:{}", ports::free()?);
@@ -115,7 +115,7 @@ fn asking(schemathesis: &Path, api: &str, options: &Options, scratch: &Path) -> 
     command.current_dir(scratch).arg("run").arg(format!("{api}/api/v1/openapi.json"));
     command.args(["--url", &format!("{api}/api/v1")]);
     command.args(["--header", &format!("Authorization: Bearer {token}")]);
-    command.args(["--seed", &options.seed.to_string(), "--generation-deterministic", "--generation-database", "none"]);
+    command.args(["--seed", &options.seed.to_string(), "--generation-deterministic"]);
     command.args(["--max-examples", &options.examples.to_string(), "--workers", "1"]);
     command.args(["--phases", "examples,coverage,fuzzing", "--checks", CHECKS, "--request-timeout", "20"]);
     command.args(["--suppress-health-check", "all", "--warnings", "off", "--continue-on-failure"]);
