@@ -15,8 +15,10 @@ use poem::http::{HeaderMap, HeaderName, HeaderValue};
 
 const FORWARDED: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+pub type Entry = fn(&[u8]);
+
 /// Each entry by its name.
-pub const ENTRIES: [(&str, fn(&[u8])); 6] = [
+pub const ENTRIES: [(&str, Entry); 6] = [
     ("cursor", cursor),
     ("signature", signature),
     ("cron", cron),
@@ -94,7 +96,7 @@ pub fn forwarded(data: &[u8]) {
     let peer = IpAddr::from([10, 0, 0, 1]);
     let client = proxies.client(peer, &headers);
     let named = || {
-        let entries = data.split(|byte| matches!(byte, b',' | b'\n')).map(|entry| text(entry));
+        let entries = data.split(|byte| matches!(byte, b',' | b'\n')).map(text);
         let bare = |entry: String| entry.trim_matches([' ', '\t', '[', ']']).to_owned();
         let address = |entry: String| {
             let port = entry.trim().parse::<std::net::SocketAddr>().map(|address| address.ip());

@@ -43,7 +43,7 @@ cargo dev fuzz [--seed N] [--examples N] [-- ARGUMENTS]
     Asks a fresh API everything that its OpenAPI document allows and forbids: the exit code is 1 when an answer was a 5xx
     or other than the document says. Schemathesis is installed into the target folder first; that needs Python 3.10+.
     --seed N        another seed makes up other requests; 1 unless told
-    --examples N    requests made up for each operation, besides those at the edges; 10 unless told
+    --examples N    requests made up for each operation, besides those at the edges; 40 unless told
     ARGUMENTS go to `schemathesis run`: --include-path /jobs, say
 
 PostgreSQL 15+ and Redis 7+ (and wrk 4+, for `bench`) are installed with apt-get if they are missing; it says so before.

@@ -27,6 +27,7 @@ pub fn finish(mut document: Value) -> Value {
         for (method, operation) in object(Some(operations)) {
             parameters(operation);
             problems(path, method, operation);
+            problems_of_its_own(operation);
             headers(operation);
         }
     }
@@ -34,6 +35,25 @@ pub fn finish(mut document: Value) -> Value {
         components.insert("headers".to_owned(), components_headers());
     }
     document
+}
+
+/// How those operations can fail that find out who is calling, which does not follow from their shape.
+fn problems_of_its_own(operation: &mut Value) {
+    let token = [("404", "There is no such token"), ("410", "It was used, or has expired")];
+    let own = match operation["operationId"].as_str().unwrap_or_default() {
+        "auth.register" => vec![("403", "Registration is closed")],
+        "auth.login" => vec![
+            ("401", "Address or password are wrong, or a code is asked for (`otp_required`)"),
+            ("403", "The account does not belong to the tenant"),
+        ],
+        "auth.refresh" => vec![("401", "The token is unknown or was used, or its session has ended")],
+        "auth.reset_password" | "auth.verify_email" | "invitations.accept" => token.to_vec(),
+        _ => return,
+    };
+    let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
+    for (status, description) in own {
+        responses.entry(status).or_insert_with(|| problem(description));
+    }
 }
 
 /// Names on every response the headers that it has.
@@ -167,6 +187,7 @@ fn problems(path: &str, method: &str, operation: &mut Value) {
         (path.contains('{'), "404", "Absent, or another tenant's"),
         (method != "get", "409", "The state forbids it, or it exists already"),
         (has_if_match, "412", "`If-Match` names another version"),
+        (has_body, "408", "The body did not arrive in time"),
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not `application/json`"),
         (has_body, "422", "The body does not fit; `errors` lists every fault"),
@@ -176,13 +197,15 @@ fn problems(path: &str, method: &str, operation: &mut Value) {
     ];
     let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
     for (_, status, description) in failures.into_iter().filter(|(applies, _, _)| *applies) {
-        responses.entry(status).or_insert_with(|| {
-            json!({
-                "description": description,
-                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
-            })
-        });
+        responses.entry(status).or_insert_with(|| problem(description));
     }
+}
+
+fn problem(description: &str) -> Value {
+    json!({
+        "description": description,
+        "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+    })
 }
 
 fn problem_schema() -> Value {

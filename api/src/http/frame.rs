@@ -7,7 +7,7 @@ use futures::FutureExt;
 use millwork_shared::audit::{self, Origin};
 use millwork_shared::infra::panics;
 use millwork_shared::infra::telemetry::traces;
-use poem::http::{StatusCode, header};
+use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
 
@@ -81,7 +81,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
 }
 
 impl<E: Endpoint<Output = Response>> Frame<E> {
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, mut request: Request) -> Response {
         if let Err(error) = check_size(&request) {
             return failed(error);
         }
@@ -89,8 +89,7 @@ impl<E: Endpoint<Output = Response>> Frame<E> {
             return browsers::preflight();
         }
         if !METHODS.contains(request.method()) {
-            let detail = "the server knows no such method";
-            return failed(ApiError::new(StatusCode::NOT_IMPLEMENTED, "method_unknown", detail));
+            request.set_method(Method::TRACE); // which no route has either: 405 with what there is, or 404
         }
         if request.uri().path_and_query().is_some_and(|address| address.as_str().contains("%00")) {
             let detail = "the address carries a NUL character (%00)"; // which PostgreSQL's text cannot hold

@@ -43,7 +43,7 @@ async fn every_operation_is_described_and_documents_its_problems() {
         }
         let secured = operation.get("security").is_some();
         for (needed, status) in [(true, "500"), (true, "503"), (secured, "401"), (path.contains('{'), "404")] {
-            assert_eq!(responses.contains_key(status), needed, "{at} {status}");
+            assert!(!needed || responses.contains_key(status), "{at} {status}");
         }
         if operation.get("requestBody").is_some() {
             assert!(["400", "413", "415", "422"].iter().all(|status| responses.contains_key(*status)), "{at}");

@@ -133,7 +133,6 @@ fn text(value: &Value) -> &str {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one story")]
 async fn no_process_logs_a_secret_whatever_it_is_asked_to_log() {
     let (db, mut secrets) = (TestDb::create().await, Secrets::default());
     let mails = SmtpServer::start().await.with_login("mailer", &secrets.note("mail password", "smtp-Pa55-word"));
