@@ -23,6 +23,7 @@ mod process;
 mod proxies;
 mod queues;
 mod quotas;
+mod rekey;
 mod roles;
 mod schedules;
 mod secrets;

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// Before a test that waits for what does not come says so.
+const PATIENCE: Duration = Duration::from_secs(30);
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 struct Server {
@@ -37,7 +39,8 @@ async fn read_until(socket: &mut TcpStream, end: &str) -> String {
     let mut read = Vec::new();
     let mut chunk = [0; 1_024];
     while !String::from_utf8_lossy(&read).contains(end) {
-        match socket.read(&mut chunk).await.unwrap() {
+        let some = tokio::time::timeout(PATIENCE, socket.read(&mut chunk)).await;
+        match some.expect("it neither says more nor closes the connection").unwrap() {
             0 => break,
             n => read.extend_from_slice(&chunk[..n]),
         }

@@ -58,6 +58,7 @@ pub struct Options {
     pub cors: CorsOrigins,
     pub public_url: Option<String>,
     pub server: ServerSettings,
+    pub master_keys: String,
     pub limits: LimitSettings,
     pub quotas: QuotaSettings,
 }
@@ -73,6 +74,7 @@ impl Default for Options {
             cors: CorsOrigins::default(),
             public_url: None,
             server: ServerSettings::default(),
+            master_keys: format!("test:{}", STANDARD.encode([7; 32])),
             limits: LimitSettings::default(),
             quotas: QuotaSettings::default(),
         }
@@ -160,7 +162,7 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         db: db.db.clone(),
         dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
         redis,
-        keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
+        keys: Arc::new(KeyRing::parse(&options.master_keys).unwrap()),
         clock: db.clock.clone(),
         settings: Settings {
             public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),
