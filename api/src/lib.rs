@@ -19,6 +19,8 @@ pub mod events;
 pub mod health;
 /// The plumbing under every endpoint.
 pub mod http;
+/// Asking people to join the tenant.
+pub mod invitations;
 /// Where a tenant's people and programs may come from.
 pub mod ip_rules;
 /// Work that is done later.
@@ -41,6 +43,10 @@ pub mod routes;
 pub mod run;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
+/// The tenant itself.
+pub mod tenants;
+/// The members of a tenant.
+pub mod users;
 /// Endpoints that want events, and the deliveries to them.
 pub mod webhooks;
 

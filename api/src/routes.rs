@@ -10,8 +10,8 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    alerts, api_keys, audit, auth, batches, events, health, ip_rules, jobs, metrics, queues, quotas, roles, schedules,
-    webhooks, workers,
+    alerts, api_keys, audit, auth, batches, events, health, invitations, ip_rules, jobs, metrics, queues, quotas,
+    roles, schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -35,6 +35,9 @@ fn apis() -> impl OpenApi {
         auth::recovery::RecoveryApi,
         auth::mfa::MfaApi,
         api_keys::ApiKeysApi,
+        tenants::TenantsApi,
+        users::UsersApi,
+        invitations::InvitationsApi,
         roles::RolesApi,
         ip_rules::IpRulesApi,
         audit::AuditApi,

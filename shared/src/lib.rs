@@ -24,6 +24,8 @@ pub mod http_requests;
 pub mod idempotency;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
 pub mod infra;
+/// Asking people to join a tenant.
+pub mod invitations;
 /// Where a tenant's people and programs may come from.
 pub mod ip_rules;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.

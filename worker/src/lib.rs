@@ -27,6 +27,8 @@ pub mod email;
 mod health;
 /// Calls of a URL, made later.
 pub mod http_requests;
+/// Mails that ask people to join a tenant.
+pub mod invitations;
 /// Work on jobs themselves.
 pub mod jobs;
 /// Partitions and retention.

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
-use crate::{audit, auth, email, jobs, maintenance, quotas};
+use crate::{audit, auth, email, invitations, jobs, maintenance, quotas};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
@@ -19,6 +19,7 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(auth::send_verification::send_verification)
         .with(auth::send_welcome::send_welcome)
         .with(auth::send_lockout::send_lockout)
+        .with(invitations::send::send)
         .with(audit::seal::seal)
         .with(audit::expire::expire)
         .with(quotas::send_notice::send_notice)

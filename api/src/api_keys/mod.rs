@@ -5,7 +5,7 @@ mod types;
 use millwork_shared::auth::queries::api_keys as rows;
 use millwork_shared::auth::revocation::Revoked;
 use millwork_shared::infra::ids::ApiKeyId;
-use millwork_shared::tenants::{Permission, Permissions};
+use millwork_shared::tenants::Permission;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -14,9 +14,8 @@ use uuid::Uuid;
 use crate::App;
 use crate::auth::{key_text, revocation};
 use crate::http::idempotency::no_body;
-use crate::http::{
-    Answer, ApiError, Begun, Body, Caller, Created, Fault, Idempotency, List, NoContent, Page, Permitted, Result, to,
-};
+use crate::http::{Answer, Begun, Body, Created, Idempotency, List, NoContent, Page, Permitted, Result, to};
+use crate::roles::grant;
 use crate::routes::Tag;
 use types::{ApiKey, ApiKeyWithSecret, NewApiKey};
 
@@ -37,7 +36,8 @@ impl ApiKeysApi {
 
     /// Create an API key
     ///
-    /// The answer shows the key itself, this once. No one may grant what they do not hold.
+    /// The answer shows the key itself, this once. No one may grant what they do not hold; and a key may do no more
+    /// than who made it may at the time, and rests while they are shut out.
     #[oai(path = "/api-keys", method = "post", operation_id = "api_keys.create")]
     async fn create(
         &self,
@@ -46,8 +46,8 @@ impl ApiKeysApi {
         key: Idempotency,
         body: Body<NewApiKey>,
     ) -> Result<Created<ApiKeyWithSecret>> {
-        let permissions = parse(&body.permissions)?;
-        may_grant(&caller, permissions)?;
+        let permissions = grant::parse(&body.permissions)?;
+        grant::holds_all(&caller, permissions)?;
 
         let mut tx = match key.begin(&app, &caller, body.hash()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
@@ -108,32 +108,13 @@ impl ApiKeysApi {
             Begun::Work(tx) => tx,
         };
         let known = rows::get(&mut tx, id).await?;
-        may_grant(&caller, known.permissions.iter().filter_map(|p| p.parse().ok()).collect())?;
+        grant::holds_all(&caller, grant::stored(&known.permissions))?;
         let fresh = key_text::generate(app.settings.key_environment());
         let row = rows::replace_secret(&mut tx, id, &fresh.prefix, fresh.hash).await?;
         let answer = tx.finish(Answer::new(&ApiKeyWithSecret::new(row, &fresh))?).await?;
         forget(&app, id).await;
         Ok(answer)
     }
-}
-
-/// Reads permission names; every one that is none is a fault.
-fn parse(names: &[String]) -> Result<Permissions> {
-    let mut faults = Vec::new();
-    let mut permissions = Vec::new();
-    for (n, name) in names.iter().enumerate() {
-        match name.parse::<Permission>() {
-            Ok(permission) => permissions.push(permission),
-            Err(detail) => faults.push(Fault::new(format!("/permissions/{n}"), "not_allowed", detail)),
-        }
-    }
-    if faults.is_empty() { Ok(permissions.into_iter().collect()) } else { Err(ApiError::invalid(faults)) }
-}
-
-/// # Errors
-/// 403 naming the first permission that the caller does not hold.
-fn may_grant(caller: &Caller, permissions: Permissions) -> Result<()> {
-    permissions.iter().try_for_each(|permission| caller.require(permission))
 }
 
 async fn forget(app: &App, id: ApiKeyId) {

@@ -142,7 +142,7 @@ mod tests {
             tenant: TenantId::generate(),
             user: UserId::generate(),
             credential: Credential::ApiKey(ApiKeyId::generate()),
-            role: None,
+            roles: Vec::new(),
             permissions: Default::default(),
             ip_rules: Default::default(),
         })

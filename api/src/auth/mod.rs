@@ -4,6 +4,8 @@
 pub mod cache;
 /// Where a request comes from.
 pub mod client;
+/// For answers that go on after their caller was checked.
+pub mod held;
 /// The form of an API key.
 pub mod key_text;
 mod mails;
@@ -25,7 +27,8 @@ pub mod sessions;
 pub mod signing;
 /// Codes by time.
 pub mod totp;
-mod types;
+/// Bodies.
+pub mod types;
 /// Checks a bearer token of either form.
 pub mod verify;
 
@@ -79,7 +82,7 @@ impl AuthApi {
         let user = tenants::insert_user(&mut tx, &body.user(&password_hash)).await?;
         let tenant = tenants::insert_tenant(&mut tx, &body.tenant_name.0).await?;
         tenants::insert_membership(&mut tx, tenant, user, Role::Owner).await?;
-        let member = (tenant, user, Role::Owner);
+        let member = (tenant, user, Role::Owner.as_str());
         let tokens = sessions::open((&signer, app.clock.now()), &mut tx, member, &from.0).await?;
         let mut tx = tx.into_tenant(tenant).await?;
         let cause = request.cause();
@@ -182,13 +185,12 @@ async fn enter(
     wished: Option<TenantId>,
     client: &Client,
 ) -> Result<Session> {
-    let (tenant, role) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
+    let (tenant, standing) = tenants::find_membership(&mut tx, user, wished).await?.ok_or_else(|| {
         let detail = "the account does not belong to this tenant, or to none any more";
         ApiError::new(StatusCode::FORBIDDEN, "not_a_member", detail)
     })?;
-    let role: Role = role.parse().map_err(|e: String| ApiError::internal(anyhow::anyhow!(e)))?;
     let signer = signing::signer(app).await?;
-    let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, role), client).await?;
+    let tokens = sessions::open((&signer, app.clock.now()), &mut tx, (tenant, user, standing.first()), client).await?;
     let mut tx = tx.into_tenant(tenant).await?;
     let session = Session::new(tenants::get_user(&mut tx, user).await?, tenants::get_tenant(&mut tx).await?, tokens);
     tx.commit().await?;

@@ -12,7 +12,7 @@ use millwork_shared::infra::crypto::{random_bytes, token_hash};
 use millwork_shared::infra::db::IdentityTx;
 use millwork_shared::infra::ids::{SessionId, TenantId, UserId};
 use millwork_shared::jobs::Cause;
-use millwork_shared::tenants::{Role, queries as tenants};
+use millwork_shared::tenants::queries as tenants;
 
 use super::signing::{self, Signer};
 use super::types::Tokens;
@@ -24,7 +24,7 @@ use crate::http::{ApiError, Caller, Credential, Result};
 pub async fn open(
     (signer, now): (&Signer, DateTime<Utc>),
     tx: &mut IdentityTx,
-    (tenant, user, role): (TenantId, UserId, Role),
+    (tenant, user, role): (TenantId, UserId, &str),
     client: &Client,
 ) -> Result<Tokens> {
     let session = Session { id: SessionId::generate(), tenant, user };
@@ -57,10 +57,9 @@ pub async fn refresh(app: &App, token: &str, client: &Client, cause: &Cause) -> 
             (session, next)
         }
     };
-    let role = tenants::find_role(&mut tx, session.tenant, session.user).await?;
-    let role = role.and_then(|role| role.parse().ok()).ok_or_else(refused)?;
+    let standing = tenants::find_standing(&mut tx, session.tenant, session.user).await?.ok_or_else(refused)?;
     tx.commit().await?;
-    tokens((&signer, app.clock.now()), session, role, next)
+    tokens((&signer, app.clock.now()), session, standing.first(), next)
 }
 
 /// The session that the caller is signed in by.
@@ -115,7 +114,7 @@ fn derive(token: &str, salt: &[u8]) -> String {
 fn tokens(
     (signer, now): (&Signer, DateTime<Utc>),
     session: Session,
-    role: Role,
+    role: &str,
     refresh_token: String,
 ) -> Result<Tokens> {
     Ok(Tokens {

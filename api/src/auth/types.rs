@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::http::types::{Line, MailAddress, Password};
 use crate::http::{Caller, Credential, Time};
+use crate::tenants::types::Tenant;
 
 #[derive(Debug, Object, Deserialize)]
 #[oai(example)]
@@ -253,7 +254,7 @@ impl Membership {
         Self {
             current: row.tenant_id == current,
             tenant: TenantName { id: row.tenant_id.0, name: row.tenant_name },
-            roles: vec![row.role],
+            roles: row.standing.names(),
             joined_at: Time(row.joined_at),
         }
     }
@@ -324,20 +325,6 @@ impl From<rows::User> for User {
     }
 }
 
-/// A customer of the service, apart from all others.
-#[derive(Debug, Object, Serialize)]
-pub struct Tenant {
-    pub id: Uuid,
-    pub name: String,
-    pub created_at: Time,
-}
-
-impl From<rows::Tenant> for Tenant {
-    fn from(row: rows::Tenant) -> Self {
-        Self { id: row.id.0, name: row.name, created_at: Time(row.created_at) }
-    }
-}
-
 /// Who a token speaks for, and what it may do.
 #[derive(Debug, Object, Serialize)]
 pub struct Me {
@@ -358,7 +345,7 @@ impl Me {
         Self {
             user: user.into(),
             tenant: tenant.into(),
-            roles: caller.role.iter().map(|role| role.as_str().to_owned()).collect(),
+            roles: caller.roles.clone(),
             permissions: caller.permissions.iter().map(|p| p.as_str().to_owned()).collect(),
             api_key_id: match caller.credential {
                 Credential::ApiKey(id) => Some(id.0),

@@ -6,7 +6,6 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
 use millwork_shared::ip_rules::queries as ip_rules;
-use millwork_shared::tenants::{Permissions, Role};
 use poem::http::StatusCode;
 
 use super::{key_text, signing};
@@ -56,34 +55,33 @@ async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Ident
     verify_slices_are_equal(&key.secret_hash, hash).map_err(|_| refused())?;
     let ip_rules = ip_rules::find(&mut tx, key.tenant_id).await?;
     tx.commit().await?;
-    let permissions: Permissions = key.permissions.iter().filter_map(|p| p.parse().ok()).collect();
     let identity = Identity {
         tenant: key.tenant_id,
         user: key.created_by,
         credential: Credential::ApiKey(key.id),
-        role: None,
-        permissions,
+        roles: Vec::new(),
+        permissions: key.held(),
         ip_rules,
     };
     let expires_in = key.expires_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     Ok((identity, expires_in))
 }
 
-/// The role is the member's of now, not the token's of a quarter of an hour ago.
+/// The roles are the member's of now, not the token's of a quarter of an hour ago.
 async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<Duration>)> {
     let verified = signing::verify(app, token).await?.ok_or_else(refused)?;
     let session = verified.session;
     let mut tx = app.db.identity().await?;
-    let role = sessions::find_role(&mut tx, session).await?;
+    let standing = sessions::find_standing(&mut tx, session).await?;
     let ip_rules = ip_rules::find(&mut tx, session.tenant).await?;
     tx.commit().await?;
-    let role: Role = role.and_then(|role| role.parse().ok()).ok_or_else(refused)?;
+    let standing = standing.ok_or_else(refused)?;
     let identity = Identity {
         tenant: session.tenant,
         user: session.user,
         credential: Credential::Session(session.id),
-        role: Some(role),
-        permissions: role.permissions(),
+        permissions: standing.permissions(),
+        roles: standing.names(),
         ip_rules,
     };
     Ok((identity, Some(verified.expires_in)))

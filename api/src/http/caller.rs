@@ -7,7 +7,7 @@ use std::sync::Arc;
 use millwork_shared::audit::{self, Actor};
 use millwork_shared::infra::ids::{ActorId, ApiKeyId, SessionId, TenantId, UserId};
 use millwork_shared::ip_rules::IpRules;
-use millwork_shared::tenants::{Permission, Permissions, Role};
+use millwork_shared::tenants::{Permission, Permissions};
 use poem::http::{StatusCode, header};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
@@ -28,8 +28,9 @@ pub struct Identity {
     /// For an API key: who made it.
     pub user: UserId,
     pub credential: Credential,
-    /// None for an API key, which has permissions of its own.
-    pub role: Option<Role>,
+    /// Names; none for an API key, which has permissions of its own.
+    pub roles: Vec<String>,
+    /// Of an API key: what it was given and its maker still holds.
     pub permissions: Permissions,
     /// Where the tenant's callers may come from.
     pub ip_rules: IpRules,

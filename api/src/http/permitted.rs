@@ -15,8 +15,8 @@ use super::error::{ApiError, Result};
 /// Names the extractors in the raw document; [`super::document`] puts `x-permission` in their place.
 pub(super) const MARKER: &str = "x-millwork-permission";
 
-/// A caller that holds the permission `P`, one of [`to`](millwork_shared::tenants::to). Whoever does not is refused before
-/// anything else of the request is read.
+/// A caller that holds the permission `P`, one of [`to`](millwork_shared::tenants::to). Whoever does not is refused
+/// before anything else of the request is read.
 ///
 /// A route that takes a mere [`Caller`] is open to every member and key of the tenant.
 #[derive(Debug)]

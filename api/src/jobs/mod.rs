@@ -27,6 +27,7 @@ use millwork_shared::jobs::queries::{self, CancelResult, Filter};
 use millwork_shared::jobs::{Cause, Job as _, NewJob, State, Unique};
 use millwork_shared::maintenance::CleanUp;
 use millwork_shared::quotas::Metric;
+use millwork_shared::tenants::Permission;
 use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -40,6 +41,7 @@ use self::submit::Submitter;
 pub use self::types::QueueName;
 use self::types::{Attempt, BatchRequest, Cancellation, Job, JobLog, JobRequest, StateName};
 use crate::App;
+use crate::auth::held::Held;
 use crate::http::{
     Accepted, Answer, ApiError, Begun, Caller, Idempotency, List, Page, Permitted, PermittedOrOwner, RawBody,
     RequestInfo, Result, Time, body, idempotency, to,
@@ -251,7 +253,7 @@ impl JobsApi {
     /// Follow a job
     ///
     /// Its changes, those of its progress included, as server-sent events, each the whole job, from how it stands now
-    /// until it has ended.
+    /// until it has ended, or whoever follows it may not see it any more.
     #[oai(path = "/jobs/:id/events", method = "get", operation_id = "jobs.events")]
     async fn events(
         &self,
@@ -265,20 +267,27 @@ impl JobsApi {
         tx.commit().await?;
         let busy = || ApiError::unavailable("this process follows too many jobs; try again in a moment", 5);
         let seen = app.watch.follow(tenant, id).ok_or_else(busy)?;
-        let changes = stream::unfold((app.db.clone(), seen, false), move |(db, mut seen, ended)| async move {
+        let held = Held::new(&app, &caller, Permission::JobsRead);
+        let begun = (app.db.clone(), held, seen, false);
+        let changes = stream::unfold(begun, move |(db, mut held, mut seen, ended)| async move {
             if ended {
                 return None;
             }
             loop {
                 seen.changed().await.ok()?;
                 // A job whose row cannot be read now is read at its next change; its end is looked for until it is told.
-                let Ok(job) = read(&db, tenant, id).await else {
+                let job = match held.still().await {
+                    Ok(true) => read(&db, tenant, id).await,
+                    Ok(false) => return None,
+                    Err(error) => Err(error),
+                };
+                let Ok(job) = job else {
                     seen.mark_changed();
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     continue;
                 };
                 let ended = job.state.parse().is_ok_and(State::is_end);
-                return Some((job, (db, seen, ended)));
+                return Some((job, (db, held, seen, ended)));
             }
         });
         Ok(EventStream::new(changes.boxed()).keep_alive(KEEP_ALIVE))

@@ -55,6 +55,11 @@ async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2
     Ok((period, used, members))
 }
 
+/// How many members a tenant may have, by its plan.
+pub async fn members(app: &App, tenant: TenantId) -> i64 {
+    app.meter.settings.of(app.limits.plan(tenant).await).members
+}
+
 /// Takes units of a tenant's quota, by its plan.
 ///
 /// # Errors

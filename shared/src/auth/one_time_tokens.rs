@@ -38,7 +38,7 @@ pub async fn find_addressee(tx: &mut SystemTx, tenant: TenantId, user: UserId) -
            from memberships m
            join users u on u.id = m.user_id
            join tenants t on t.id = m.tenant_id
-          where m.tenant_id = $1 and m.user_id = $2 and u.deactivated_at is null",
+          where m.tenant_id = $1 and m.user_id = $2 and m.deactivated_at is null and u.deactivated_at is null",
     )
     .bind(tenant)
     .bind(user)

@@ -29,7 +29,7 @@ pub enum Revoked {
     Member(TenantId, UserId),
     /// All that speaks for a person.
     User(UserId),
-    /// Nothing, but whoever speaks for anybody of a tenant is to be looked at again: its rules have changed.
+    /// Nothing, but what anyone may do in a tenant, or where they may come from: its roles or rules are others now.
     Tenant(TenantId),
 }
 

@@ -76,5 +76,7 @@ id!(
     RequestId
 );
 id!(ScheduleId);
+id!(RoleId);
+id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);

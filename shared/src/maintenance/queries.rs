@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 11] = [
+pub const EXPIRIES: [Expiry; 12] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -73,6 +73,11 @@ pub const EXPIRIES: [Expiry; 11] = [
         table: "one_time_tokens",
         delete: "delete from one_time_tokens where ctid = any (array(
                      select ctid from one_time_tokens where expires_at < ledger_now() - interval '1 day' limit 5000))",
+    },
+    Expiry {
+        table: "invitations", // whose tokens go with them
+        delete: "delete from invitations where ctid = any (array(
+                     select ctid from invitations where expires_at < ledger_now() - interval '1 day' limit 5000))",
     },
     Expiry {
         table: "job_unique",

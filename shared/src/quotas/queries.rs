@@ -50,13 +50,14 @@ pub async fn list(tx: &mut TenantTx) -> Result<(NaiveDate, Vec<(String, i64)>)> 
     Ok((period, used))
 }
 
-/// How many members the tenant has.
+/// How many active members the tenant has.
 pub async fn count_members(tx: &mut TenantTx) -> Result<i64> {
-    Ok(sqlx::query_scalar("select count(*) from memberships").fetch_one(&mut **tx).await?)
+    Ok(sqlx::query_scalar("select count(*) from memberships where deactivated_at is null").fetch_one(&mut **tx).await?)
 }
 
 /// Whom to tell.
 pub async fn list_owners(tx: &mut TenantTx) -> Result<Vec<UserId>> {
-    let sql = "select user_id from memberships where role = 'owner' order by user_id limit 20";
+    let sql =
+        "select user_id from memberships where role = 'owner' and deactivated_at is null order by user_id limit 20";
     Ok(sqlx::query_scalar(sql).fetch_all(&mut **tx).await?)
 }

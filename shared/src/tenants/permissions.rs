@@ -43,6 +43,8 @@ permissions! {
     EventTypesWrite = "event_types:write",
     EventsPublish = "events:publish",
     EventsRead = "events:read",
+    InvitationsRead = "invitations:read",
+    InvitationsWrite = "invitations:write",
     IpRulesRead = "ip_rules:read",
     IpRulesWrite = "ip_rules:write",
     JobsCancel = "jobs:cancel",
@@ -50,12 +52,18 @@ permissions! {
     JobsRead = "jobs:read",
     JobsRetry = "jobs:retry",
     JobsSubmit = "jobs:submit",
+    OwnersWrite = "owners:write",
     QueuesRead = "queues:read",
     QueuesWrite = "queues:write",
     RolesRead = "roles:read",
+    RolesWrite = "roles:write",
     SchedulesRead = "schedules:read",
     SchedulesWrite = "schedules:write",
+    TenantRead = "tenant:read",
+    TenantWrite = "tenant:write",
     UsageRead = "usage:read",
+    UsersRead = "users:read",
+    UsersWrite = "users:write",
     WebhooksRead = "webhooks:read",
     WebhooksSecret = "webhooks:secret",
     WebhooksWrite = "webhooks:write",
@@ -102,6 +110,21 @@ const _: () = assert!(Permission::ALL.len() <= 128, "a permission is one bit of 
 impl Permissions {
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u128) != 0
+    }
+
+    /// These and those.
+    pub const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    /// Those that are in both.
+    pub const fn common(self, others: Self) -> Self {
+        Self(self.0 & others.0)
+    }
+
+    /// The first of `wanted` that is not among them.
+    pub fn lacks(self, wanted: Self) -> Option<Permission> {
+        Self(wanted.0 & !self.0).iter().next()
     }
 
     pub fn iter(self) -> impl Iterator<Item = Permission> {

@@ -14,7 +14,9 @@ mod model;
 mod partitions;
 mod plans;
 mod progress;
+mod references;
 mod rekey;
+mod stock;
 mod tenancy;
 mod unique;
 

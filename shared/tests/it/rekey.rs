@@ -13,11 +13,12 @@ use uuid::Uuid;
 use super::Ledger;
 
 /// Columns of bytes that nothing is sealed in: hashes, salts, public keys.
-const NOT_SEALED: [&str; 10] = [
+const NOT_SEALED: [&str; 11] = [
     "api_keys.secret_hash",
     "audit_logs.hash",
     "audit_logs.prev_hash",
     "idempotency_keys.body_hash",
+    "invitations.token_hash",
     "one_time_tokens.token_hash",
     "recovery_codes.code_hash",
     "refresh_tokens.salt",

@@ -7,6 +7,7 @@ mod bulk;
 mod egress;
 mod email;
 mod http_requests;
+mod invitations;
 mod runtime;
 mod support;
 mod webhooks;

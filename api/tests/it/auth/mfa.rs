@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millwork_api::auth::totp;
+use millwork_shared::tenants::Role;
 use serde_json::{Value, json};
 
 use crate::support::{PASSWORD, Reply, Tenant, TestApp};
@@ -139,4 +140,30 @@ async fn disabling_a_factor_needs_password_and_code() {
     let none = acme.owner.get("/auth/mfa/totp").await.expect(200);
     assert_eq!(none["data"], json!({ "enabled": false, "recovery_codes_left": 0 }));
     login(&app, &acme, None).await.expect(200);
+}
+
+#[tokio::test]
+async fn turning_it_on_and_off_is_written_down_in_each_of_the_persons_tenants() {
+    let app = TestApp::start().await;
+    let (acme, other) = (app.tenant("acme").await, app.tenant("other").await);
+    let mut tx = app.db.db.identity().await.unwrap();
+    let join = millwork_shared::tenants::queries::insert_membership(&mut tx, other.id, acme.owner_id, Role::Viewer);
+    join.await.unwrap();
+    tx.commit().await.unwrap();
+    let entries = async |tenant: &Tenant<'_>| {
+        let found = tenant.owner.get("/audit-logs?resource_type=user").await.expect(200)["data"].clone();
+        let of = |entry: &Value| (entry["action"].clone(), entry["actor_id"].clone(), entry["resource_id"].clone());
+        found.as_array().unwrap().iter().map(of).collect::<Vec<_>>()
+    };
+    enrol(&acme).await;
+    assert_eq!(entries(&acme).await, [], "one that was not confirmed asks for nothing");
+    let (device, _) = enable(&app, &acme).await;
+    let body = json!({ "current_password": PASSWORD, "otp": device.code(&app) });
+    acme.owner.post("/auth/mfa/totp/disable", body).await.expect(204);
+    let entry = |action: &str| (json!(action), json!(acme.owner_id), json!(acme.owner_id));
+    let expected = [entry("second_factor.disabled"), entry("second_factor.enabled")];
+    assert_eq!(entries(&acme).await, expected);
+    assert_eq!(entries(&other).await, expected);
+    let text = app.db.sql("select string_agg(a::text, '') from audit_logs a where action like 'second_factor%'").await;
+    assert!(!text[0].as_deref().unwrap().contains("sealed_secret"));
 }

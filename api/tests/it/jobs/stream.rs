@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millwork_shared::jobs::queries::{Ending, LogLine};
+use millwork_shared::tenants::Role;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -132,4 +133,28 @@ async fn a_change_of_progress_is_an_event_and_the_log_has_its_route() {
     assert_eq!((&last["state"], &last["progress"]), (&json!("succeeded"), &json!({ "done": 2 })));
     assert!(events.next().await.is_none());
     assert_eq!(acme.owner.get("/jobs").await.expect(200)["data"][0]["progress"], json!({ "done": 2 }));
+}
+
+#[tokio::test]
+async fn a_stream_shows_nothing_more_to_whoever_may_not_see_the_job_any_more() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let (viewer, admin) = (acme.member(Role::Viewer).await, acme.member(Role::Admin).await);
+    let key = admin.post("/api-keys", json!({ "name": "x", "permissions": ["jobs:read"] })).await.expect(201);
+    let key = app.bearer(key["data"]["secret"].as_str().unwrap());
+    acme.owner.post("/roles", json!({ "name": "Clerk", "permissions": ["queues:read"] })).await.expect(201);
+
+    let id = acme.owner.submit(echo()).await;
+    let mut streams = Vec::new();
+    for client in [&viewer, &key, &acme.owner] {
+        let mut events = Events::of(client, &id).await;
+        assert_eq!(events.next_state().await.unwrap(), "queued");
+        streams.push(events);
+    }
+    acme.owner.post_empty(&format!("/users/{}/deactivate", viewer.user().await)).await.expect(200);
+    acme.give_roles(&admin, json!(["Clerk"])).await.expect(200);
+    app.claim(acme.id, &[&id]).await;
+    assert_eq!(streams[2].next_state().await.unwrap(), "running");
+    assert_eq!(streams[0].next().await, None, "a session that was ended");
+    assert_eq!(streams[1].next().await, None, "a key whose maker may not see jobs any more");
 }

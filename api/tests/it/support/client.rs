@@ -39,6 +39,11 @@ impl Client {
         }
     }
 
+    /// The id of the person who is signed in, or made the key.
+    pub async fn user(&self) -> String {
+        self.get("/auth/me").await.expect(200)["data"]["user"]["id"].as_str().unwrap().to_owned()
+    }
+
     pub async fn get(&self, path: &str) -> Reply {
         Reply::of(self.request(Method::GET, path)).await
     }
@@ -54,6 +59,10 @@ impl Client {
 
     pub async fn patch(&self, path: &str, body: Value) -> Reply {
         Reply::of(self.request(Method::PATCH, path).json(&body)).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Reply {
+        Reply::of(self.request(Method::PUT, path).json(&body)).await
     }
 
     pub async fn delete(&self, path: &str) -> Reply {

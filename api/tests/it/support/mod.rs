@@ -230,7 +230,12 @@ impl Tenant<'_> {
         self.api_key(&all.filter(|name| !permissions.contains(name)).collect::<Vec<_>>()).await
     }
 
-    /// A signed-in member of this role. Made in the database: members have no route yet.
+    /// Replaces the roles of a member who is signed in, as the owner.
+    pub async fn give_roles(&self, member: &Client, roles: Value) -> Reply {
+        self.owner.put(&format!("/users/{}/roles", member.user().await), json!({ "roles": roles })).await
+    }
+
+    /// A signed-in member of this role. Made in the database, without an invitation.
     pub async fn member(&self, role: Role) -> Client {
         let email = format!("{}@member.example", Uuid::new_v4().simple());
         let hash = millwork_api::auth::passwords::hash(millwork_shared::infra::crypto::Secret::new(PASSWORD.into()));

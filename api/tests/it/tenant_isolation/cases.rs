@@ -1,9 +1,13 @@
 //! The cases: one a line for every operation of the served document. To add an operation, add its line, and what it is
-//! about to [`Object`] if that is new.
+//! about to `Object` if that is new.
 
+use millwork_shared::tenants::Role as BuiltIn;
 use serde_json::{Value, json};
 
 use crate::support::{PASSWORD, Reply, Tenant};
+
+/// Stands in a body for the id of the owner of the tenant whose object it is.
+pub const OWNER: &str = "00000000-0000-7000-8000-0000000000ff";
 
 /// Something of a tenant that an operation's path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +19,10 @@ pub enum Object {
     Event,
     EventType,
     IpRule,
+    Invitation,
     Job,
+    Member,
+    Role,
     Schedule,
     Session,
     Webhook,
@@ -75,6 +82,12 @@ pub fn cases() -> Vec<Case> {
         needs("ip_rules.delete").of(IpRule),
         needs("ip_rules.get").of(IpRule),
         needs("ip_rules.list"),
+        anyone("invitations.accept"),
+        needs("invitations.create"),
+        needs("invitations.get").of(Invitation),
+        needs("invitations.list"),
+        needs("invitations.resend").of(Invitation),
+        needs("invitations.revoke").of(Invitation),
         needs("jobs.attempts").of(Job),
         needs("jobs.cancel").of(Job),
         needs("jobs.cancel_many"),
@@ -93,13 +106,28 @@ pub fn cases() -> Vec<Case> {
         needs("queues.resume").at("email"),
         needs("quotas.list"),
         needs("quotas.usage"),
+        needs("roles.create"),
+        needs("roles.delete").of(Role),
+        needs("roles.get").of(Role),
+        needs("roles.list"),
         needs("roles.permissions"),
+        needs("roles.update").of(Role).sending(json!({ "description": "x" })),
         needs("schedules.create"),
         needs("schedules.delete").of(Schedule),
         needs("schedules.get").of(Schedule),
         needs("schedules.list"),
         needs("schedules.run").of(Schedule),
         needs("schedules.update").of(Schedule).sending(json!({ "paused": true })),
+        needs("tenant.get"),
+        needs("tenant.update"),
+        needs("users.deactivate").of(Member),
+        needs("users.get").of(Member),
+        needs("users.list"),
+        needs("users.reactivate").of(Member),
+        needs("users.reassign").of(Member).sending(json!({ "to": OWNER })),
+        needs("users.remove").of(Member),
+        needs("users.set_roles").of(Member).sending(json!({ "roles": ["support"] })),
+        needs("users.update").of(Member).sending(json!({ "name": "x" })),
         needs("webhooks.create"),
         needs("webhooks.delete").of(Webhook),
         needs("webhooks.get").of(Webhook),
@@ -145,7 +173,19 @@ impl Object {
                 let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());
                 id(owner.post("/security/ip-rules", json!({ "action": "deny", "cidr": cidr })).await)
             }
+            Invitation => {
+                let email = format!("{}@guest.example", uuid::Uuid::new_v4().simple());
+                id(owner.post("/invitations", json!({ "email": email, "roles": ["viewer"] })).await)
+            }
             Job => id(owner.post("/jobs", json!({ "kind": "echo", "payload": 1, "delay_s": 3600 })).await),
+            Member => {
+                let me = tenant.member(BuiltIn::Viewer).await.get("/auth/me").await.expect(200);
+                me["data"]["user"]["id"].as_str().unwrap().to_owned()
+            }
+            Role => {
+                let name = format!("Role {}", uuid::Uuid::new_v4().simple());
+                id(owner.post("/roles", json!({ "name": name, "permissions": ["jobs:read"] })).await)
+            }
             Schedule => {
                 let job = json!({ "kind": "echo", "payload": 1 });
                 id(owner.post("/schedules", json!({ "name": "x", "cron": "0 3 * * *", "job": job })).await)

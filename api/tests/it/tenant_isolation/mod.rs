@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use reqwest::Method;
 use serde_json::Value;
 
-use self::cases::{Case, Place, Who, cases};
+use self::cases::{Case, OWNER, Place, Who, cases};
 use crate::support::{Client, PASSWORD, Reply, Tenant, TestApp, operations};
 
 /// One operation of the document with its case.
@@ -25,16 +25,20 @@ impl Walk {
         self.path.split('/').map(part).collect::<Vec<_>>().join("/")
     }
 
-    fn request(&self, by: &Client, name: &str) -> reqwest::RequestBuilder {
+    /// `owner` is of the tenant that has what `name` names.
+    fn request(&self, by: &Client, name: &str, owner: &str) -> reqwest::RequestBuilder {
         let request = by.request(self.method.clone(), &self.at(name));
         match &self.case.body {
-            Some(body) => request.json(body),
+            Some(body) => {
+                let body = body.to_string().replace(OWNER, owner);
+                request.header("content-type", "application/json").body(body)
+            }
             None => request,
         }
     }
 
     async fn ask(&self, by: &Client, name: &str) -> Reply {
-        Reply::of(self.request(by, name)).await
+        Reply::of(self.request(by, name, OWNER)).await
     }
 
     fn permission(&self) -> Option<&str> {
@@ -139,7 +143,7 @@ async fn things_of_another_tenant_are_as_absent_as_those_that_never_were() {
         }
         assert_eq!(bodies[0], bodies[1], "{id}");
         // It was there all the time, and the request was one that could be answered.
-        let reply = walk.request(&acme.owner, &name).send().await.unwrap();
+        let reply = walk.request(&acme.owner, &name, &acme.owner_id.to_string()).send().await.unwrap();
         let status = reply.status().as_u16();
         assert!(matches!(status, 200..=299 | 409), "{id} {status}");
         made.push(name);

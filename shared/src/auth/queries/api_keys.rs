@@ -5,6 +5,8 @@ use uuid::Uuid;
 
 use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{ApiKeyId, TenantId, UserId};
+use crate::tenants::queries::standing;
+use crate::tenants::{Permissions, Standing};
 use crate::{Error, Result};
 
 /// A key that is neither revoked nor expired, as it is needed to check one.
@@ -16,6 +18,9 @@ pub struct LiveApiKey {
     pub secret_hash: Vec<u8>,
     pub permissions: Vec<String>,
     pub expires_in_ms: Option<i64>,
+    /// What who made it is now: the key may do no more.
+    #[sqlx(flatten)]
+    pub maker: Standing,
 }
 
 /// What a tenant sees of its keys.
@@ -40,18 +45,38 @@ pub struct NewApiKey<'a> {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// The key of that prefix, whichever tenant's it is. Dead with the person who made it.
+impl LiveApiKey {
+    /// What the key may do: what it was given, and who made it still holds.
+    pub fn held(&self) -> Permissions {
+        let given: Permissions = self.permissions.iter().filter_map(|name| name.parse().ok()).collect();
+        given.common(self.maker.permissions())
+    }
+}
+
+macro_rules! live {
+    ($which:literal) => {
+        concat!(
+            "select k.id, k.tenant_id, k.created_by, k.secret_hash, k.permissions,
+                    (extract(epoch from k.expires_at - ledger_now()) * 1000)::bigint as expires_in_ms, ",
+            standing!(),
+            " from api_keys k
+              join memberships m on m.tenant_id = k.tenant_id and m.user_id = k.created_by
+              join users u on u.id = k.created_by
+             where k.revoked_at is null and m.deactivated_at is null and u.deactivated_at is null
+               and (k.expires_at is null or k.expires_at > ledger_now()) and ",
+            $which
+        )
+    };
+}
+
+/// The key of that prefix, whichever tenant's it is. It rests while the member who made it is not active.
 pub async fn find_live(tx: &mut IdentityTx, prefix: &str) -> Result<Option<LiveApiKey>> {
-    Ok(sqlx::query_as(
-        "select k.id, k.tenant_id, k.created_by, k.secret_hash, k.permissions,
-                (extract(epoch from k.expires_at - ledger_now()) * 1000)::bigint as expires_in_ms
-           from api_keys k join users u on u.id = k.created_by
-          where k.prefix = $1 and k.revoked_at is null and u.deactivated_at is null
-            and (k.expires_at is null or k.expires_at > ledger_now())",
-    )
-    .bind(prefix)
-    .fetch_optional(&mut **tx)
-    .await?)
+    Ok(sqlx::query_as(live!("k.prefix = $1")).bind(prefix).fetch_optional(&mut **tx).await?)
+}
+
+/// As [`find_live`], by id.
+pub async fn find_live_by_id(tx: &mut IdentityTx, id: ApiKeyId) -> Result<Option<LiveApiKey>> {
+    Ok(sqlx::query_as(live!("k.id = $1")).bind(id).fetch_optional(&mut **tx).await?)
 }
 
 /// # Errors
@@ -111,6 +136,32 @@ pub async fn replace_secret(tx: &mut TenantTx, id: ApiKeyId, prefix: &str, secre
     .fetch_optional(&mut **tx)
     .await?
     .ok_or(Error::NotFound("API key"))
+}
+
+/// All that the keys of `maker` may do, those that were not revoked.
+pub async fn list_permissions_of(tx: &mut TenantTx, maker: UserId) -> Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        "select distinct p from api_keys, unnest(permissions) p where created_by = $1 and revoked_at is null",
+    )
+    .bind(maker)
+    .fetch_all(&mut **tx)
+    .await?)
+}
+
+/// Hands the keys of one member over to another one, but those that were revoked. Answers how many.
+pub async fn hand_over(tx: &mut TenantTx, from: UserId, to: UserId) -> Result<u64> {
+    let moved = sqlx::query("update api_keys set created_by = $2 where created_by = $1 and revoked_at is null")
+        .bind(from)
+        .bind(to)
+        .execute(&mut **tx)
+        .await?;
+    Ok(moved.rows_affected())
+}
+
+/// Deletes the keys of a member who leaves.
+pub async fn delete_of(tx: &mut TenantTx, maker: UserId) -> Result<u64> {
+    let sql = "delete from api_keys where created_by = $1";
+    Ok(sqlx::query(sql).bind(maker).execute(&mut **tx).await?.rows_affected())
 }
 
 pub async fn revoke(tx: &mut TenantTx, id: ApiKeyId) -> Result<()> {

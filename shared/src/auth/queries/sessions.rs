@@ -10,6 +10,8 @@ use uuid::Uuid;
 use crate::auth::Client;
 use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{RefreshTokenId, SessionId, TenantId, UserId};
+use crate::tenants::Standing;
+use crate::tenants::queries::standing;
 use crate::{Error, Result};
 
 /// How long a session may rest before it must be opened anew.
@@ -55,16 +57,17 @@ pub enum Spent {
     Unknown,
 }
 
-/// The role behind an access token: of an active member whose session goes on.
-pub async fn find_role(tx: &mut IdentityTx, session: Session) -> Result<Option<String>> {
-    Ok(sqlx::query_scalar(
-        "select m.role
-           from memberships m join users u on u.id = m.user_id
-          where m.tenant_id = $1 and m.user_id = $2 and u.deactivated_at is null
+/// Who is behind an access token: an active member whose session goes on.
+pub async fn find_standing(tx: &mut IdentityTx, session: Session) -> Result<Option<Standing>> {
+    Ok(sqlx::query_as(concat!(
+        "select ",
+        standing!(),
+        " from memberships m join users u on u.id = m.user_id
+          where m.tenant_id = $1 and m.user_id = $2 and m.deactivated_at is null and u.deactivated_at is null
             and exists (select from sessions s
                          where s.id = $3 and s.tenant_id = $1 and s.user_id = $2
                            and s.ended_at is null and s.expires_at > ledger_now())",
-    )
+    ))
     .bind(session.tenant)
     .bind(session.user)
     .bind(session.id)

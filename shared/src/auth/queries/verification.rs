@@ -14,6 +14,15 @@ pub enum Verification {
     Unknown,
 }
 
+/// Marks a person's address as proven.
+pub async fn prove_email(tx: &mut IdentityTx, user: UserId) -> Result<()> {
+    sqlx::query("update users set verified_at = coalesce(verified_at, ledger_now()) where id = $1")
+        .bind(user)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// Spends a token and marks its user's address as proven.
 pub async fn verify_email(tx: &mut IdentityTx, hash: [u8; 32]) -> Result<Verification> {
     let user: Option<UserId> = sqlx::query_scalar(
@@ -33,9 +42,6 @@ pub async fn verify_email(tx: &mut IdentityTx, hash: [u8; 32]) -> Result<Verific
         .await?;
         return Ok(if known { Verification::Spent } else { Verification::Unknown });
     };
-    sqlx::query("update users set verified_at = coalesce(verified_at, ledger_now()) where id = $1")
-        .bind(user)
-        .execute(&mut **tx)
-        .await?;
+    prove_email(tx, user).await?;
     Ok(Verification::Done(user))
 }

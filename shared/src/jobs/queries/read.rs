@@ -48,8 +48,8 @@ impl JobRow {
 /// Selects [`JobRow`] from `jobs j`; what follows narrows it.
 const SELECT: &str = r#"
     select j.id, j.kind, j.queue, j.priority, j.payload, coalesce(l.max_attempts, j.max_attempts) as max_attempts,
-           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags, j.schedule_id,
-           j.submitted_by, j.request_id,
+           case when l.run_at < not_yet() then l.run_at else j.run_at end as run_at, j.unique_key, j.tags,
+           j.schedule_id, j.submitted_by, j.request_id,
            k.after, k.on_predecessor_failure, k.batch_id,
            coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
            coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended,

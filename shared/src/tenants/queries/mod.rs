@@ -1,20 +1,44 @@
-//! Every statement on `tenants`, `users` and `memberships`.
+//! Every statement on `tenants`, `users`, `memberships` and `roles`.
+
+/// The members of a tenant.
+pub mod members;
+/// The roles that a tenant makes for itself.
+pub mod roles;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Plan, Role};
+use super::{Plan, Role, Standing};
 use crate::error::OnConstraint;
 use crate::infra::db::{IdentityTx, TenantTx};
 use crate::infra::ids::{TenantId, UserId};
 use crate::{Error, Result};
 
+/// Selects a [`Standing`] from `memberships m`.
+macro_rules! standing {
+    () => {
+        "m.role,
+         array(select r.name from member_roles x join roles r on r.tenant_id = x.tenant_id and r.id = x.role_id
+                where x.tenant_id = m.tenant_id and x.user_id = m.user_id order by r.name) as custom,
+         array(select distinct p
+                 from member_roles x join roles r on r.tenant_id = x.tenant_id and r.id = x.role_id,
+                      unnest(r.permissions) p
+                where x.tenant_id = m.tenant_id and x.user_id = m.user_id) as extra"
+    };
+}
+pub(crate) use standing;
+
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct Tenant {
     pub id: TenantId,
     pub name: String,
+    pub strict_event_types: bool,
+    pub plan: String,
     pub created_at: DateTime<Utc>,
+    pub version: i32,
 }
+
+const TENANT: &str = "select id, name, strict_event_types, plan, created_at, version from tenants";
 
 /// A person, without the password hash.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -28,10 +52,28 @@ pub struct User {
 
 /// The tenant of this transaction.
 pub async fn get_tenant(tx: &mut TenantTx) -> Result<Tenant> {
-    sqlx::query_as("select id, name, created_at from tenants")
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound("tenant"))
+    sqlx::query_as(TENANT).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound("tenant"))
+}
+
+/// Changes the tenant of this transaction. None leaves a field as it is.
+pub async fn update_tenant(tx: &mut TenantTx, name: Option<&str>, strict_event_types: Option<bool>) -> Result<Tenant> {
+    sqlx::query_as(
+        "update tenants set name = coalesce($1, name), strict_event_types = coalesce($2, strict_event_types),
+                            version = version + 1
+         returning id, name, strict_event_types, plan, created_at, version",
+    )
+    .bind(name)
+    .bind(strict_event_types)
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound("tenant"))
+}
+
+/// As [`get_tenant`], and nobody else changes it, its members or its roles until the end of this transaction.
+pub async fn lock_tenant(tx: &mut TenantTx) -> Result<Tenant> {
+    let tenant = tx.tenant();
+    members::lock(tx, tenant).await?;
+    get_tenant(tx).await
 }
 
 /// A member of this tenant.
@@ -99,20 +141,31 @@ pub async fn insert_membership(tx: &mut IdentityTx, tenant: TenantId, user: User
     Ok(())
 }
 
-/// The tenant that `user` signs in to: the one wished for, or the one they have been a member of for longest.
+/// The tenant that `user` signs in to: the one wished for, or the one they have been an active member of for longest.
+/// They are an active member until the end of this transaction.
 pub async fn find_membership(
     tx: &mut IdentityTx,
     user: UserId,
     wished: Option<TenantId>,
-) -> Result<Option<(TenantId, String)>> {
-    Ok(sqlx::query_as(
-        "select tenant_id, role from memberships
-          where user_id = $1 and ($2::uuid is null or tenant_id = $2) order by created_at, tenant_id limit 1",
-    )
+) -> Result<Option<(TenantId, Standing)>> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        tenant_id: TenantId,
+        #[sqlx(flatten)]
+        standing: Standing,
+    }
+    let row: Option<Row> = sqlx::query_as(concat!(
+        "select m.tenant_id, ",
+        standing!(),
+        " from memberships m
+          where m.user_id = $1 and m.deactivated_at is null and ($2::uuid is null or m.tenant_id = $2)
+          order by m.created_at, m.tenant_id limit 1 for share of m",
+    ))
     .bind(user)
     .bind(wished)
     .fetch_optional(&mut **tx)
-    .await?)
+    .await?;
+    Ok(row.map(|row| (row.tenant_id, row.standing)))
 }
 
 /// What a person is in one of their tenants.
@@ -120,22 +173,25 @@ pub async fn find_membership(
 pub struct MembershipOf {
     pub tenant_id: TenantId,
     pub tenant_name: String,
-    pub role: String,
+    #[sqlx(flatten)]
+    pub standing: Standing,
     pub joined_at: DateTime<Utc>,
 }
 
-/// A page of the tenants of `user`, the one that was made last first.
+/// A page of the tenants that `user` is active in, the one that was made last first.
 pub async fn list_memberships(
     tx: &mut IdentityTx,
     user: UserId,
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<MembershipOf>> {
-    Ok(sqlx::query_as(
-        "select m.tenant_id, t.name as tenant_name, m.role, m.created_at as joined_at
-           from memberships m join tenants t on t.id = m.tenant_id
-          where m.user_id = $1 and ($2::uuid is null or m.tenant_id < $2) order by m.tenant_id desc limit $3",
-    )
+    Ok(sqlx::query_as(concat!(
+        "select m.tenant_id, t.name as tenant_name, m.created_at as joined_at, ",
+        standing!(),
+        " from memberships m join tenants t on t.id = m.tenant_id
+              where m.user_id = $1 and m.deactivated_at is null and ($2::uuid is null or m.tenant_id < $2)
+              order by m.tenant_id desc limit $3",
+    ))
     .bind(user)
     .bind(before)
     .bind(limit)
@@ -150,12 +206,14 @@ pub async fn find_plan(tx: &mut IdentityTx, tenant: TenantId) -> Result<Option<P
     plan.map(|plan| plan.parse()).transpose().map_err(|fault: String| Error::Internal(anyhow::anyhow!(fault)))
 }
 
-/// The role of an active member.
-pub async fn find_role(tx: &mut IdentityTx, tenant: TenantId, user: UserId) -> Result<Option<String>> {
-    Ok(sqlx::query_scalar(
-        "select m.role from memberships m join users u on u.id = m.user_id
-          where m.tenant_id = $1 and m.user_id = $2 and u.deactivated_at is null",
-    )
+/// What an active member is.
+pub async fn find_standing(tx: &mut IdentityTx, tenant: TenantId, user: UserId) -> Result<Option<Standing>> {
+    Ok(sqlx::query_as(concat!(
+        "select ",
+        standing!(),
+        " from memberships m join users u on u.id = m.user_id
+          where m.tenant_id = $1 and m.user_id = $2 and m.deactivated_at is null and u.deactivated_at is null",
+    ))
     .bind(tenant)
     .bind(user)
     .fetch_optional(&mut **tx)
