@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use millwork_shared::egress::{AllowedNets, EgressArgs};
@@ -18,6 +17,9 @@ use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::admin::command::AdminCommand;
 use crate::auth::oauth::settings::OAuthSettings;
+use crate::http::browsers::CorsOrigins;
+use crate::http::proxies::TrustedProxies;
+use crate::http::server::settings::{ServerArgs, ServerSettings};
 use crate::limits::settings::{LimitSettings, parse_address_limit};
 use crate::quotas::settings::QuotaSettings;
 use crate::{App, Parts};
@@ -57,6 +59,12 @@ pub enum Command {
     /// Let people in who run the platform
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Seal anew, under the first key of MASTER_KEYS, what older keys sealed
+    Rekey {
+        /// Only count it; fails if there is any
+        #[arg(long)]
+        check: bool,
+    },
     /// Look after audit entries
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -100,13 +108,18 @@ pub struct ServeArgs {
     /// Jobs and events a month and members, by plan: starter=100000/100000/5,pro=… [default: as good as none]
     #[arg(long, env = "QUOTAS")]
     quotas: Option<String>,
+    /// Proxies before the API, whose X-Forwarded-For counts: 10.0.0.0/8,fd00::/8 [default: none]
+    #[arg(long, env = "TRUSTED_PROXIES")]
+    trusted_proxies: Option<String>,
+    /// Origins whose pages may call the API from a browser: https://app.example.com,… or * [default: none]
+    #[arg(long, env = "CORS_ORIGINS")]
+    cors_origins: Option<String>,
     #[command(flatten)]
     traces: TraceArgs,
     #[command(flatten)]
     sentry: SentryArgs,
-    /// Seconds that running requests may take to finish after SIGTERM [default: 25]
-    #[arg(long, env = "SHUTDOWN_GRACE_S")]
-    shutdown_grace_s: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// What endpoints read of the configuration.
@@ -117,6 +130,10 @@ pub struct Settings {
     pub registration: Registration,
     /// Private networks that webhooks and calls may reach all the same; the worker must be told too.
     pub nets: AllowedNets,
+    /// Whose `X-Forwarded-For` counts.
+    pub proxies: TrustedProxies,
+    /// Whose pages may call the API from a browser.
+    pub cors: CorsOrigins,
     /// How much callers may ask for.
     pub limits: LimitSettings,
     /// How much tenants may use.
@@ -128,7 +145,12 @@ pub struct Settings {
 impl Settings {
     /// The second part of an API key: tells a key of production from others, by whether the public address is secure.
     pub fn key_environment(&self) -> &'static str {
-        if self.public_url.starts_with("https://") { "live" } else { "test" }
+        if self.is_secure() { "live" } else { "test" }
+    }
+
+    /// Whether clients reach the API by TLS.
+    pub fn is_secure(&self) -> bool {
+        self.public_url.starts_with("https://")
     }
 }
 
@@ -158,7 +180,7 @@ impl FromStr for Registration {
 pub struct Config {
     pub app: App,
     pub addr: SocketAddr,
-    pub grace: Duration,
+    pub server: ServerSettings,
     pub telemetry: Telemetry,
 }
 
@@ -180,7 +202,10 @@ impl Cli {
         let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
         let quotas = faults.optional("QUOTAS", &args.quotas, QuotaSettings::from_str);
         let oauth = OAuthSettings::read(environment(), &args.oauth_return_urls, &mut faults);
-        let grace = faults.optional("SHUTDOWN_GRACE_S", &args.shutdown_grace_s, config::parse::<u16>);
+        let proxies = faults.optional("TRUSTED_PROXIES", &args.trusted_proxies, TrustedProxies::from_str);
+        let cors = faults.optional("CORS_ORIGINS", &args.cors_origins, CorsOrigins::from_str);
+        let proxies = proxies.unwrap_or_default();
+        let server = args.server.read(&proxies, &mut faults);
         let traces = args.traces.read(PROCESS, &mut faults);
         let sentry = args.sentry.read(&mut faults);
         faults.finish()?;
@@ -192,6 +217,8 @@ impl Cli {
             public_url: public_url.join(""),
             registration: registration.unwrap_or(Registration::Open),
             nets,
+            proxies,
+            cors: cors.unwrap_or_default(),
             quotas: quotas.unwrap_or_default(),
             oauth,
             limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
@@ -204,16 +231,15 @@ impl Cli {
             clock: Clock::default(),
             settings,
         });
-        let grace = Duration::from_secs(grace.unwrap_or(25).into());
         Ok(Config {
             app,
             addr,
-            grace,
+            server,
             telemetry: Telemetry { process: PROCESS, log: self.log.clone(), traces, sentry },
         })
     }
 
-    /// The database and the keys, for `audit`.
+    /// The database and the keys, for `audit` and `rekey`.
     ///
     /// # Errors
     /// Names every fault at once.
@@ -289,6 +315,14 @@ mod tests {
             "x",
             "--oauth-return-urls",
             "x",
+            "--trusted-proxies",
+            "x",
+            "--cors-origins",
+            "x",
+            "--max-connections",
+            "0",
+            "--http-head-timeout-s",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -306,6 +340,10 @@ mod tests {
             "AUTH_RATE_LIMIT",
             "QUOTAS",
             "OAUTH_RETURN_URLS",
+            "TRUSTED_PROXIES",
+            "CORS_ORIGINS",
+            "MAX_CONNECTIONS",
+            "HTTP_HEAD_TIMEOUT_S",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

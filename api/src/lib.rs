@@ -23,6 +23,8 @@ pub mod health;
 pub mod http;
 /// Asking people to join the tenant.
 pub mod invitations;
+/// Where a tenant's people and programs may come from.
+pub mod ip_rules;
 /// Work that is done later.
 pub mod jobs;
 /// How much a caller may ask for.
@@ -33,6 +35,8 @@ pub mod metrics;
 pub mod queues;
 /// What a tenant may use by its plan.
 pub mod quotas;
+/// Another master key.
+pub mod rekey;
 /// What may be done, and by whom.
 pub mod roles;
 /// Contents page: every endpoint.

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use millwork_api::config::{AuditCommand, Cli, Command};
-use millwork_api::{admin, audit, run};
+use millwork_api::{admin, audit, rekey, run};
 use millwork_shared::infra::config::load_dotenv;
 
 fn main() -> anyhow::Result<()> {
@@ -26,6 +26,11 @@ fn main() -> anyhow::Result<()> {
                 cli.log.install();
                 let (db, public_url) = cli.database_and_public_url()?;
                 admin::command::run(&db, command, &public_url, &mut std::io::stdout()).await
+            }
+            Some(Command::Rekey { check }) => {
+                cli.log.install();
+                let (db, keys) = cli.database_and_keys()?;
+                rekey::run(&db, &keys, check, &mut std::io::stdout()).await
             }
             None => run::serve(cli.config()?).await,
         }

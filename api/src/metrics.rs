@@ -23,6 +23,12 @@ pub struct Metrics {
     vitals: Vitals,
     depths: DepthGauges,
     in_flight: IntGauge,
+    /// Open connections.
+    pub connections: IntGauge,
+    /// Requests by why they were refused.
+    refused: IntCounterVec,
+    /// By `full` and `address`.
+    pub connections_refused: IntCounterVec,
     requests: IntCounterVec,
     request_s: HistogramVec,
     /// What matches no route.
@@ -36,6 +42,26 @@ pub struct Metrics {
     /// Jobs of `POST /jobs/batch`.
     pub batch_jobs: IntCounter,
 }
+
+/// Codes of problems by which refusals are counted: limits, quotas, and who may not.
+pub const REFUSALS: [&str; 16] = [
+    "ip_not_allowed",
+    "login_refused",
+    "not_a_member",
+    "otp_locked",
+    "otp_required",
+    "otp_wrong",
+    "password_wrong",
+    "permission_missing",
+    "quota_exceeded",
+    "rate_limited",
+    "refresh_token_invalid",
+    "refresh_token_reused",
+    "registration_closed",
+    "token_expired",
+    "token_invalid",
+    "unauthenticated",
+];
 
 /// One of the writers in which submissions gather.
 pub struct Writer {
@@ -75,12 +101,27 @@ impl Metrics {
             jobs: jobs.with_label_values(&[name]),
             refused: refused.with_label_values(&[name]),
         };
+        let refused = registry.counters(
+            "millwork_http_requests_refused_total",
+            "Requests that were refused for who asked, or for how much",
+            &["reason"],
+        );
+        REFUSALS.iter().for_each(|code| drop(refused.with_label_values(&[code]))); // so that they begin with 0
+        let connections_refused = registry.counters(
+            "millwork_http_connections_refused_total",
+            "Connections that were closed since there were too many, at all or by one address",
+            &["reason"],
+        );
+        ["full", "address"].iter().for_each(|why| drop(connections_refused.with_label_values(&[why])));
         Self {
             plain: writer("plain"),
             careful: writer("careful"),
             events: writer("events"),
             batch_jobs: jobs.with_label_values(&["batch"]),
             in_flight: registry.int_gauge("millwork_http_requests_in_flight", "Requests that are being answered"),
+            connections: registry.int_gauge("millwork_http_connections", "Connections of clients that are open"),
+            refused,
+            connections_refused,
             requests: registry.counters(
                 "millwork_http_requests_total",
                 "Requests that were answered, by route and class of status",
@@ -104,6 +145,13 @@ impl Metrics {
         tasks::join(&mut looks, METRICS.vitals.watch(probes.clone()));
         tasks::join(&mut looks, METRICS.depths.watch(probes.db.system()));
         looks
+    }
+
+    /// Counts a refusal by the code of its problem, if it is one of [`REFUSALS`].
+    pub fn refused(&self, code: &str) {
+        if REFUSALS.contains(&code) {
+            self.refused.with_label_values(&[code]).inc();
+        }
     }
 
     /// Notes a request that begins now; `seen` learns which route it takes.

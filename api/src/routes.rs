@@ -1,17 +1,17 @@
 //! Contents page: every endpoint.
 
 use poem::endpoint::make_sync;
-use poem::web::Html;
-use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route};
+use poem::http::header;
+use poem::{Endpoint, EndpointExt, Response, Route};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 
 use crate::App;
-use crate::http::document;
 use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
+use crate::http::{docs, document};
 use crate::{
-    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, jobs, metrics, queues, quotas, roles,
-    schedules, tenants, users, webhooks, workers,
+    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, ip_rules, jobs, metrics, queues,
+    quotas, roles, schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -42,6 +42,7 @@ fn apis() -> impl OpenApi {
         users::UsersApi,
         invitations::InvitationsApi,
         roles::RolesApi,
+        ip_rules::IpRulesApi,
         audit::AuditApi,
         quotas::QuotasApi,
     );
@@ -67,11 +68,11 @@ pub fn app(app: App) -> impl Endpoint<Output = Response> {
         .server(app.url("/api/v1"));
     let generated = service.spec();
     let document = document::text(&generated);
-    let docs = service.swagger_ui_html().replace(&generated, &document);
+    let page = docs::page(service.swagger_ui_html().replace(&generated, &document), &app.settings.public_url);
     let routes = Route::new()
         .nest("/api/v1", service)
         .at("/api/v1/openapi.json", get_only("/api/v1/openapi.json", json(document)))
-        .at("/docs", get_only("/docs", make_sync(move |_| Html(docs.clone()).into_response())))
+        .at("/docs", get_only("/docs", page))
         .at("/.well-known/jwks.json", get_only("/.well-known/jwks.json", auth::jwks()))
         .at("/metrics", get_only("/metrics", metrics::page()))
         .at("/health/live", get_only("/health/live", health::live()))
@@ -82,5 +83,8 @@ pub fn app(app: App) -> impl Endpoint<Output = Response> {
 
 fn json(text: String) -> impl Endpoint<Output = Response> {
     let text = bytes::Bytes::from(text);
-    make_sync(move |_| Response::builder().content_type("application/json").body(text.clone()))
+    make_sync(move |_| {
+        let answer = Response::builder().content_type("application/json").header(header::CACHE_CONTROL, docs::CACHE);
+        answer.body(text.clone())
+    })
 }

@@ -38,12 +38,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
-    let Config { app, addr, grace, .. } = config;
+    let Config { app, addr, server: settings, .. } = config;
     let stop = shutdown::on_signal()?;
     let schema = tasks::spawn("schema", wait_for_schema(check_schema(&app).await?, app.clone(), stop.clone()));
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr} (API_ADDR)"))?;
     let meter = app.meter.clone();
-    server::serve(listener, routes::app(app), stop, grace).await?;
+    server::serve(listener, routes::app(app), settings, stop).await?;
     let _ = tokio::time::timeout(GIVE_BACK, meter.give_back(true)).await;
     schema.await.ok().flatten().unwrap_or(Ok(()))
 }

@@ -8,6 +8,8 @@
 pub mod bench;
 /// `cargo dev chaos`.
 pub mod chaos;
+/// `cargo dev fuzz`.
+pub mod fuzz;
 /// A small blocking HTTP/1.1 client, and a receiver for one's own webhooks.
 pub mod http;
 /// Ctrl-C and the overall deadline, seen by every wait.

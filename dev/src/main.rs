@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use millwork_dev::interrupt::{self, Interrupted};
-use millwork_dev::{bench, chaos, suite, up};
+use millwork_dev::{bench, chaos, fuzz, suite, up};
 
 const HELP: &str = "\
 Sets up and runs Millwork on this machine, with PostgreSQL and Redis servers of its own.
@@ -39,6 +39,13 @@ cargo dev chaos [--minutes N] [--seed N] [--only FAULT,...] [--sabotage no-repai
     --sabotage S    a process breaks a promise on purpose
     --control       a short run with each sabotage; the exit code says whether all were found
 
+cargo dev fuzz [--seed N] [--examples N] [-- ARGUMENTS]
+    Asks a fresh API everything that its OpenAPI document allows and forbids: the exit code is 1 when an answer was a 5xx
+    or other than the document says. Schemathesis is installed into the target folder first; that needs Python 3.10+.
+    --seed N        another seed makes up other requests; 1 unless told
+    --examples N    requests made up for each operation, besides those at the edges; 40 unless told
+    ARGUMENTS go to `schemathesis run`: --include-path /jobs, say
+
 PostgreSQL 15+ and Redis 7+ (and Node.js 18+ for `test`, wrk 4+ for `bench`) are installed with apt-get if they are
 missing; it says so before. MILLWORK_PG_BIN (folder), MILLWORK_REDIS_SERVER and MILLWORK_WRK (programs) name others to
 use. NO_COLOR turns colours off.
@@ -63,6 +70,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         Some(("test", rest)) => suite::run(rest),
         Some(("bench", rest)) => bench::run(&bench::Options::parse(rest)?).map(|()| ExitCode::SUCCESS),
         Some(("chaos", rest)) => chaos::run(&chaos::Options::parse(rest)?),
+        Some(("fuzz", rest)) => fuzz::run(&fuzz::Options::parse(rest)?),
         None | Some(("help" | "--help" | "-h", _)) => {
             print!("{HELP}");
             Ok(ExitCode::SUCCESS)

@@ -26,12 +26,16 @@ pub mod idempotency;
 pub mod infra;
 /// Asking people to join a tenant.
 pub mod invitations;
+/// Where a tenant's people and programs may come from.
+pub mod ip_rules;
 /// The heart: states, outcomes, retry policy, the ledger and the dispatcher.
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.
 pub mod maintenance;
 /// What a tenant may use in a month, and what it has used.
 pub mod quotas;
+/// Another master key.
+pub mod rekey;
 /// Jobs that come again by the clock of a place.
 pub mod schedules;
 /// The people who run the platform.

@@ -144,6 +144,7 @@ mod tests {
             credential: Credential::ApiKey(ApiKeyId::generate()),
             roles: Vec::new(),
             permissions: Default::default(),
+            ip_rules: Default::default(),
         })
     }
 

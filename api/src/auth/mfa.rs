@@ -184,13 +184,14 @@ pub fn lock(failures: i32) -> Option<Duration> {
     Some(Duration::from_secs(seconds.min(LONGEST_LOCK_S)))
 }
 
-/// Ten codes of 80 bits, stored by their hashes in place of the earlier ones.
+/// Ten codes of 120 bits, stored by their hashes in place of the earlier ones.
 async fn fresh_codes(tx: &mut IdentityTx, user: UserId) -> Result<RecoveryCodes> {
-    let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| totp::base32(&random_bytes::<10>())).collect();
+    let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| totp::base32(&random_bytes::<15>())).collect();
     let hashes: Vec<_> = codes.iter().map(|code| token_hash(code)).collect();
     rows::replace_recovery_codes(tx, user, &hashes).await?;
     let grouped = |code: &String| {
-        let groups: Vec<&str> = [0..4, 4..8, 8..12, 12..16].into_iter().filter_map(|part| code.get(part)).collect();
+        let groups: Vec<&str> =
+            [0..4, 4..8, 8..12, 12..16, 16..20, 20..24].into_iter().filter_map(|part| code.get(part)).collect();
         groups.join("-")
     };
     Ok(RecoveryCodes { recovery_codes: codes.iter().map(grouped).collect() })

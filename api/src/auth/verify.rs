@@ -5,6 +5,7 @@ use std::time::Duration;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::crypto::token_hash;
+use millwork_shared::ip_rules::queries as ip_rules;
 use millwork_shared::tenants::queries as tenants;
 use poem::http::StatusCode;
 
@@ -52,9 +53,11 @@ async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Ident
     let prefix = key_text::prefix(token).ok_or_else(refused)?;
     let mut tx = app.db.identity().await?;
     let key = api_keys::find_live(&mut tx, prefix).await?;
-    let is_suspended = match &key {
-        Some(key) => tenants::is_suspended(&mut tx, key.tenant_id).await?,
-        None => false,
+    let (is_suspended, ip_rules) = match &key {
+        Some(key) => {
+            (tenants::is_suspended(&mut tx, key.tenant_id).await?, ip_rules::find(&mut tx, key.tenant_id).await?)
+        }
+        None => Default::default(),
     };
     tx.commit().await?;
     let key = key.ok_or_else(refused)?;
@@ -68,6 +71,7 @@ async fn check_api_key(app: &App, token: &str, hash: &[u8; 32]) -> Result<(Ident
         credential: Credential::ApiKey(key.id),
         roles: Vec::new(),
         permissions: key.held(),
+        ip_rules,
     };
     let expires_in = key.expires_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
     Ok((identity, expires_in))
@@ -80,6 +84,7 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
     let mut tx = app.db.identity().await?;
     let standing = sessions::find_standing(&mut tx, session).await?;
     let is_suspended = tenants::is_suspended(&mut tx, session.tenant).await?;
+    let ip_rules = ip_rules::find(&mut tx, session.tenant).await?;
     tx.commit().await?;
     let standing = standing.ok_or_else(refused)?;
     if is_suspended {
@@ -91,6 +96,7 @@ async fn check_access_token(app: &App, token: &str) -> Result<(Identity, Option<
         credential: Credential::Session(session.id),
         permissions: standing.permissions(),
         roles: standing.names(),
+        ip_rules,
     };
     Ok((identity, Some(verified.expires_in)))
 }

@@ -1,17 +1,20 @@
 //! Who is calling, taken from the `Authorization` header.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use millwork_shared::audit::{self, Actor};
 use millwork_shared::infra::ids::{ActorId, ApiKeyId, SessionId, TenantId, UserId};
+use millwork_shared::ip_rules::IpRules;
 use millwork_shared::tenants::{Permission, Permissions};
-use poem::http::header;
+use poem::http::{StatusCode, header};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaSecurityScheme, Registry};
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::error::{ApiError, Result};
+use super::request::RequestInfo;
 use crate::App;
 use crate::auth::verify::verify;
 
@@ -29,6 +32,8 @@ pub struct Identity {
     pub roles: Vec<String>,
     /// Of an API key: what it was given and its maker still holds.
     pub permissions: Permissions,
+    /// Where the tenant's callers may come from.
+    pub ip_rules: IpRules,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +63,23 @@ impl Caller {
             Credential::Session(_) => Actor::User(caller.user),
             Credential::ApiKey(key) => Actor::ApiKey(key),
         });
+        // Before it counts: a stolen token must not use up the limits from where it is worth nothing.
+        caller.check_address(request.data::<RequestInfo>().and_then(RequestInfo::address))?;
         app.limits.admit(request, &caller).await?;
         Ok(caller)
+    }
+
+    /// # Errors
+    /// 403 where the tenant's rules keep the address out.
+    fn check_address(&self, address: Option<IpAddr>) -> Result<()> {
+        if self.ip_rules.admit(address) {
+            return Ok(());
+        }
+        let detail = match address {
+            Some(address) => format!("the tenant's IP rules keep out {address}; ask one of its administrators"),
+            None => "the tenant's IP rules keep out who comes from nowhere".to_owned(),
+        };
+        Err(ApiError::new(StatusCode::FORBIDDEN, "ip_not_allowed", detail))
     }
 
     /// The person, or the API key.

@@ -27,9 +27,73 @@ pub fn finish(mut document: Value) -> Value {
         for (method, operation) in object(Some(operations)) {
             parameters(operation);
             problems(path, method, operation);
+            problems_of_its_own(operation);
+            headers(operation);
         }
     }
+    if let Some(Value::Object(components)) = document.get_mut("components") {
+        components.insert("headers".to_owned(), components_headers());
+    }
     document
+}
+
+/// How those operations can fail that find out who is calling, which does not follow from their shape.
+fn problems_of_its_own(operation: &mut Value) {
+    let token = [("404", "There is no such token"), ("410", "It was used, or has expired")];
+    let own = match operation["operationId"].as_str().unwrap_or_default() {
+        "auth.register" => vec![("403", "Registration is closed")],
+        "auth.login" => vec![
+            ("401", "Address or password are wrong, or a code is asked for (`otp_required`)"),
+            ("403", "The account does not belong to the tenant"),
+        ],
+        "auth.refresh" => vec![("401", "The token is unknown or was used, or its session has ended")],
+        "auth.reset_password" | "auth.verify_email" | "invitations.accept" => token.to_vec(),
+        _ => return,
+    };
+    let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
+    for (status, description) in own {
+        responses.entry(status).or_insert_with(|| problem(description));
+    }
+}
+
+/// Names on every response the headers that it has.
+fn headers(operation: &mut Value) {
+    let secured = operation.get("security").is_some();
+    for (status, response) in object(operation.get_mut("responses")) {
+        let limited = secured && status != "401"; // who is not known has no limits that could be told
+        let limits = if limited { &RATE_LIMIT_HEADERS[..] } else { &[] };
+        let waits = matches!(status.as_str(), "429" | "503");
+        let names = limits.iter().chain(waits.then_some(&"Retry-After")).chain(&["X-Request-Id"]);
+        let Some(response) = response.as_object_mut() else { continue };
+        let headers = response.entry("headers").or_insert_with(|| json!({}));
+        for name in names {
+            headers[*name] = json!({ "$ref": format!("#/components/headers/{name}") });
+        }
+    }
+}
+
+const RATE_LIMIT_HEADERS: [&str; 5] =
+    ["RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
+
+fn components_headers() -> Value {
+    let text = |description: &str, example: &str| json!({ "description": description, "schema": { "type": "string" }, "example": example });
+    let number = |description: &str, example: u64| json!({ "description": description, "schema": { "type": "integer", "minimum": 0 }, "example": example });
+    json!({
+        "RateLimit": text(
+            "What is left: `r` requests for the next `t` seconds, of the tenant and of the caller. The form is that of \
+             draft-ietf-httpapi-ratelimit-headers",
+            "\"tenant\";r=5990;t=42, \"user\";r=599;t=42",
+        ),
+        "RateLimit-Policy": text(
+            "The limits: `q` requests in a window of `w` seconds",
+            "\"tenant\";q=6000;w=60, \"user\";q=600;w=60",
+        ),
+        "X-RateLimit-Limit": number("The limit of the scarcer of the two", 600),
+        "X-RateLimit-Remaining": number("What is left of it", 599),
+        "X-RateLimit-Reset": number("Seconds until the window ends", 42),
+        "Retry-After": number("Seconds to wait before the same request may succeed", 3),
+        "X-Request-Id": text("The request's own, or one made for it", "0190d7ee-5b1c-7c7e-9c57-1f0e6a8c1d55"),
+    })
 }
 
 fn object(value: Option<&mut Value>) -> impl Iterator<Item = (&String, &mut Value)> {
@@ -123,6 +187,7 @@ fn problems(path: &str, method: &str, operation: &mut Value) {
         (path.contains('{'), "404", "Absent, or another tenant's"),
         (method != "get", "409", "The state forbids it, or it exists already"),
         (has_if_match, "412", "`If-Match` names another version"),
+        (has_body, "408", "The body did not arrive in time"),
         (has_body, "413", "The body is too large"),
         (has_body, "415", "The body is not `application/json`"),
         (has_body, "422", "The body does not fit; `errors` lists every fault"),
@@ -132,13 +197,15 @@ fn problems(path: &str, method: &str, operation: &mut Value) {
     ];
     let Some(Value::Object(responses)) = operation.get_mut("responses") else { return };
     for (_, status, description) in failures.into_iter().filter(|(applies, _, _)| *applies) {
-        responses.entry(status).or_insert_with(|| {
-            json!({
-                "description": description,
-                "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
-            })
-        });
+        responses.entry(status).or_insert_with(|| problem(description));
     }
+}
+
+fn problem(description: &str) -> Value {
+    json!({
+        "description": description,
+        "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+    })
 }
 
 fn problem_schema() -> Value {

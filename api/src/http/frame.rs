@@ -7,10 +7,11 @@ use futures::FutureExt;
 use millwork_shared::audit::{self, Origin};
 use millwork_shared::infra::panics;
 use millwork_shared::infra::telemetry::traces;
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
 
+use super::browsers;
 use super::error::ApiError;
 use super::guard::METHODS;
 use super::problem;
@@ -21,6 +22,11 @@ use crate::metrics::{METRICS, Seen};
 
 /// Longest time a request may take until its answer begins.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// Longest address, with its query.
+const ADDRESS_MAX_BYTES: usize = 8 * 1024;
+/// Most headers, and all of them together. The server itself breaks off at 100 and at 64 KiB, without a document.
+const HEADERS_MAX: usize = 64;
+const HEADERS_MAX_BYTES: usize = 16 * 1024;
 
 pub struct Frame<E> {
     pub app: App,
@@ -31,7 +37,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
-        let mut info = RequestInfo::of(&request);
+        let settings = &self.app.settings;
+        let mut info = RequestInfo::of(&request, &settings.proxies);
+        let allowed = settings.cors.allowed(request.headers());
         let seen = Seen::default();
         let in_flight = METRICS.begin(&seen);
         let span = tracing::info_span!(
@@ -67,16 +75,21 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
         if let Some(standing) = standing.get() {
             standing.write(headers);
         }
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        browsers::write(headers, settings.is_secure(), &settings.cors, allowed);
         Ok(response)
     }
 }
 
 impl<E: Endpoint<Output = Response>> Frame<E> {
-    async fn answer(&self, request: Request) -> Response {
+    async fn answer(&self, mut request: Request) -> Response {
+        if let Err(error) = check_size(&request) {
+            return failed(error);
+        }
+        if browsers::is_preflight(&request) && self.app.settings.cors.allowed(request.headers()).is_some() {
+            return browsers::preflight();
+        }
         if !METHODS.contains(request.method()) {
-            let detail = "the server knows no such method";
-            return failed(ApiError::new(StatusCode::NOT_IMPLEMENTED, "method_unknown", detail));
+            request.set_method(Method::TRACE); // which no route has either: 405 with what there is, or 404
         }
         if request.uri().path_and_query().is_some_and(|address| address.as_str().contains("%00")) {
             let detail = "the address carries a NUL character (%00)"; // which PostgreSQL's text cannot hold
@@ -94,6 +107,25 @@ impl<E: Endpoint<Output = Response>> Frame<E> {
             Err(_) => failed(ApiError::unavailable("the request took longer than 15 s and was given up", 5)),
         }
     }
+}
+
+/// 414 and 431: what no client of ours sends, and what would be dear to keep.
+fn check_size(request: &Request) -> Result<(), ApiError> {
+    let address = request.uri().path_and_query().map_or(0, |address| address.as_str().len());
+    if address > ADDRESS_MAX_BYTES {
+        let detail = format!("the address has {address} bytes; at most {ADDRESS_MAX_BYTES} are allowed");
+        return Err(ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", detail));
+    }
+    let headers = request.headers();
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if headers.len() > HEADERS_MAX || bytes > HEADERS_MAX_BYTES {
+        let detail = format!(
+            "there are {} headers of {bytes} bytes; at most {HEADERS_MAX} of {HEADERS_MAX_BYTES} bytes are allowed",
+            headers.len()
+        );
+        return Err(ApiError::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail));
+    }
+    Ok(())
 }
 
 /// Says in the trace what the request was and what became of it.
@@ -143,6 +175,8 @@ mod tests {
                 public_url: "http://x.example".into(),
                 registration: Registration::Open,
                 nets: Default::default(),
+                proxies: Default::default(),
+                cors: Default::default(),
                 limits: Default::default(),
                 quotas: Default::default(),
                 oauth: Default::default(),

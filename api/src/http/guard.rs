@@ -135,9 +135,9 @@ impl NotAllowed {
 impl Endpoint for NotAllowed {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
+    async fn call(&self, _request: Request) -> Result<Response> {
         let allowed = self.0.to_str().unwrap_or_default();
-        let detail = format!("{} is not possible here; {allowed} is", request.method());
+        let detail = format!("this method is not possible here; {allowed} is");
         let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
         Err(error.with_header(header::ALLOW, self.0.clone()).into())
     }

@@ -4,8 +4,12 @@
 pub mod answer;
 /// JSON bodies, checked against their documented schema.
 pub mod body;
+/// What browsers are told.
+pub mod browsers;
 /// The caller of a request and its permissions.
 pub mod caller;
+/// The reference as a page.
+pub mod docs;
 /// The OpenAPI document.
 pub mod document;
 /// Refusals and failures.
@@ -24,6 +28,8 @@ pub mod page;
 pub mod permitted;
 /// Problem documents.
 pub mod problem;
+/// `X-Forwarded-For`.
+pub mod proxies;
 /// Request id and trace.
 pub mod request;
 mod schema;

@@ -45,7 +45,11 @@ impl Page {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    fn parse(query: &str) -> Result<Self> {
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// 400 for a limit or a cursor that is none.
+    pub fn parse(query: &str) -> Result<Self> {
         let (mut limit, mut after) = (None, None);
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             match &*name {

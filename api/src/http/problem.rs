@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use millwork_shared::infra::ids::RequestId;
 use millwork_shared::infra::panics::Panicked;
 use poem::Response;
 use poem::error::{MethodNotAllowedError, NotFoundError, ReadBodyError};
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 use super::error::{ApiError, Fault};
 use super::request::RequestInfo;
+use crate::metrics::METRICS;
 
 const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -59,11 +61,45 @@ pub(super) fn finish(response: Response, info: &RequestInfo) -> Response {
         Some(problem) => problem.clone(),
         None => Problem::from(of_status(status)),
     };
+    METRICS.refused(problem.0.code());
     log(&problem.0, info);
     render(&problem.0, info)
 }
 
+/// A whole answer for a connection whose requests are not read.
+pub(super) fn over_the_wire(error: &ApiError) -> Vec<u8> {
+    let parts = &error.0;
+    let id = RequestId::generate().0.to_string();
+    let body = document(error, &id);
+    let mut answer = format!("HTTP/1.1 {}\r\n", parts.status).into_bytes();
+    let own = [("connection", "close"), ("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
+    let (length, content_type) = (body.len().to_string(), CONTENT_TYPE);
+    let of_body = [("content-length", length.as_str()), ("x-request-id", &id)];
+    let mut line = |name: &str, value: &[u8]| {
+        answer.extend_from_slice(name.as_bytes());
+        answer.extend_from_slice(b": ");
+        answer.extend_from_slice(value);
+        answer.extend_from_slice(b"\r\n");
+    };
+    line("content-type", content_type.as_bytes());
+    own.into_iter().chain(of_body).for_each(|(name, value)| line(name, value.as_bytes()));
+    parts.headers.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+    answer.extend_from_slice(b"\r\n");
+    answer.extend_from_slice(&body);
+    answer
+}
+
 fn render(error: &ApiError, info: &RequestInfo) -> Response {
+    let parts = &error.0;
+    let mut response = Response::builder().status(parts.status).body(document(error, info.id()));
+    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
+    for (name, value) in &parts.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+fn document(error: &ApiError, request_id: &str) -> Vec<u8> {
     let parts = &error.0;
     let document = Document {
         r#type: format!("urn:problem-type:millwork:{}", parts.code),
@@ -71,17 +107,11 @@ fn render(error: &ApiError, info: &RequestInfo) -> Response {
         status: parts.status.as_u16(),
         code: &parts.code,
         detail: &parts.detail,
-        request_id: info.id(),
+        request_id,
         errors: &parts.faults,
         members: &parts.members,
     };
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    let mut response = Response::builder().status(parts.status).body(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, CONTENT_TYPE);
-    for (name, value) in &parts.headers {
-        response.headers_mut().insert(name, value.clone());
-    }
-    response
+    serde_json::to_vec(&document).unwrap_or_default()
 }
 
 fn log(error: &ApiError, info: &RequestInfo) {

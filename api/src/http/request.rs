@@ -8,6 +8,8 @@ use millwork_shared::jobs::Cause;
 use poem::http::{HeaderName, HeaderValue};
 use poem::{FromRequest, Request, RequestBody};
 
+use super::proxies::TrustedProxies;
+
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -22,15 +24,16 @@ pub struct RequestInfo {
 
 impl RequestInfo {
     /// Keeps the caller's names if they are well-formed, and makes an id otherwise.
-    pub(super) fn of(request: &Request) -> Self {
+    pub(super) fn of(request: &Request, proxies: &TrustedProxies) -> Self {
         let headers = request.headers();
         let id = headers.get(X_REQUEST_ID).filter(|v| is_request_id(v.as_bytes())).cloned();
         let traceparent = headers.get(TRACEPARENT).filter(|v| is_traceparent(v.as_bytes())).cloned();
-        let address = request.remote_addr().as_socket_addr().map(|address| address.ip().to_canonical());
+        let peer = request.remote_addr().as_socket_addr();
+        let address = peer.map(|peer| proxies.client(peer.ip(), headers));
         Self { id: id.unwrap_or_else(generate), traceparent, address }
     }
 
-    /// Where the request came from.
+    /// Where the request came from: the client, or the last proxy that is not trusted.
     pub fn address(&self) -> Option<IpAddr> {
         self.address
     }
@@ -61,7 +64,7 @@ impl RequestInfo {
 
 impl<'a> FromRequest<'a> for RequestInfo {
     async fn from_request(req: &'a Request, _body: &mut RequestBody) -> poem::Result<Self> {
-        Ok(req.data::<Self>().cloned().unwrap_or_else(|| Self::of(req)))
+        Ok(req.data::<Self>().cloned().unwrap_or_else(|| Self::of(req, &TrustedProxies::default())))
     }
 }
 

@@ -364,7 +364,7 @@ impl Limits {
 }
 
 /// Of an IPv6 address its network: who has one has 2^64.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 => v4,

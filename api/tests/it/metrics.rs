@@ -50,6 +50,34 @@ async fn requests_are_counted_by_the_pattern_of_their_route_and_never_by_what_is
 }
 
 #[tokio::test]
+async fn refusals_are_counted_by_reason() {
+    let app = TestApp::start_with(Options { limits: "starter=100/2/100".parse().unwrap(), ..Options::default() }).await;
+    let acme = app.tenant("acme").await;
+    let key = acme.api_key(&["jobs:read"]).await;
+    let series = |reason: &str| format!(r#"millwork_http_requests_refused_total{{reason="{reason}"}}"#);
+    let reasons = ["unauthenticated", "token_invalid", "login_refused", "permission_missing", "rate_limited"];
+    let mut before = Vec::new();
+    for reason in reasons {
+        before.push(app.figure(&series(reason)).await);
+    }
+    app.anonymous().get("/jobs").await.expect(401);
+    app.bearer("nobody").get("/jobs").await.expect(401);
+    app.anonymous().post("/auth/login", json!({ "email": acme.email, "password": "wrong" })).await.expect(401);
+    key.post("/jobs", echo()).await.expect(403);
+    acme.owner.get("/auth/me").await.expect(200);
+    acme.owner.get("/auth/me").await.expect(429);
+    for (reason, before) in reasons.into_iter().zip(before) {
+        assert_eq!(app.figure(&series(reason)).await - before, 1.0, "{reason}");
+    }
+    let page = app.scrape().await;
+    assert!(sample(&page, "millwork_http_connections").unwrap() >= 1.0);
+    let known = millwork_api::metrics::REFUSALS;
+    for line in page.lines().filter(|line| line.starts_with("millwork_http_requests_refused_total{")) {
+        assert!(known.iter().any(|code| line.contains(&format!("\"{code}\""))), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_intake_stores_is_counted_by_its_writer() {
     let app = TestApp::start().await;
     let owner = app.tenant("acme").await.owner;

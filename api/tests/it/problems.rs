@@ -88,7 +88,10 @@ async fn addresses_and_methods_that_are_not_there_are_refused_with_a_problem() {
     client.patch("//docs", json!({})).await.problem(405, "method_not_allowed");
     client.get("/auth/%FF").await.problem(400, "malformed");
     let brew = Method::from_bytes(b"BREW").unwrap();
-    Reply::of(client.request(brew, "/auth/me")).await.problem(501, "method_unknown");
+    let reply = Reply::of(client.request(brew.clone(), "/auth/me")).await;
+    reply.problem(405, "method_not_allowed");
+    assert_eq!(reply.header("allow"), "GET, HEAD");
+    Reply::of(client.request(brew, "/nothing")).await.problem(404, "route_not_found");
 }
 
 #[tokio::test]

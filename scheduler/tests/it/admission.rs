@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use chrono::TimeDelta;
 use millwork_scheduler::admit::LONGEST_WAIT;
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::infra::{redis, tasks};
@@ -155,7 +155,7 @@ async fn a_demand_reads_on_where_the_lane_ended_and_a_comparison_from_its_head()
     let _answering = yard.answer(Queue::Default);
     assert!(drain(&yard, Queue::Default, jobs.len()).await == ids(&jobs));
 
-    let forgotten = NewJob { due: Due::At(Utc::now() - TimeDelta::minutes(1)), ..Yard::job(tenant) };
+    let forgotten = NewJob { due: Due::At(jobs[0].created_at() - TimeDelta::minutes(1)), ..Yard::job(tenant) };
     yard.store(std::slice::from_ref(&forgotten)).await;
     let more: Vec<_> = (0..2 * WINDOW + 100).map(|_| Yard::job(tenant)).collect();
     yard.submit(&more).await;

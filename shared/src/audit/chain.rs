@@ -64,7 +64,7 @@ impl Ends {
     }
 }
 
-fn context(tenant: TenantId) -> String {
+pub(crate) fn context(tenant: TenantId) -> String {
     format!("audit_chains/{tenant}")
 }
 

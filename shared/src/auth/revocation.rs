@@ -29,7 +29,8 @@ pub enum Revoked {
     Member(TenantId, UserId),
     /// All that speaks for a person.
     User(UserId),
-    /// Nothing, or all, of a tenant: what anyone may do in it is another matter now, by its roles or by a suspension.
+    /// Nothing, or all, of a tenant: what anyone may do in it, or where they may come from, is another matter now, by its
+    /// roles, its rules or a suspension.
     Tenant(TenantId),
 }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::infra::networks;
+
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
     Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
 }
@@ -69,11 +71,7 @@ impl FromStr for AllowedNets {
     /// Comma separated; an address alone is a network of one.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let parse = |part: &str| {
-            let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-            net.map_err(|_| format!("`{part}` is not a network such as 10.1.0.0/16 or fd00::/8"))
-        };
-        parts.map(parse).collect::<Result<_, _>>().map(Self)
+        parts.map(networks::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 

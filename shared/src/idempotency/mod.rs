@@ -40,6 +40,6 @@ impl IdempotencyRecord {
     }
 }
 
-fn context(tenant: TenantId, route: &str, key: &str) -> String {
+pub(crate) fn context(tenant: TenantId, route: &str, key: &str) -> String {
     format!("idempotency_keys/{tenant}/{route}/{key}")
 }

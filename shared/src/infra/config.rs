@@ -65,6 +65,11 @@ pub fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e| format!("`{text}`: {e}"))
 }
 
+/// What a message may show of a text that was meant as a URL: nothing before its last `@`, which may be a password.
+pub fn without_password(text: &str) -> String {
+    text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, rest)| format!("…@{rest}"))
+}
+
 /// Reads `.env` of the working folder into the environment, in debug builds alone. Call it before any thread starts.
 pub fn load_dotenv() {
     if cfg!(debug_assertions) {
@@ -167,7 +172,7 @@ impl FromStr for PublicUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let url = Url::parse(text).map_err(|e| format!("`{text}`: {e}"))?;
+        let url = Url::parse(text).map_err(|e| format!("`{}`: {e}", without_password(text)))?;
         let plain = matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.username().is_empty()
@@ -176,7 +181,8 @@ impl FromStr for PublicUrl {
             && url.fragment().is_none();
         if !plain {
             return Err(format!(
-                "`{text}` is not a URL such as https://millwork.example.com, without user, query and fragment"
+                "`{}` is not a URL such as https://millwork.example.com, without user, query and fragment",
+                without_password(text)
             ));
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))

@@ -64,6 +64,11 @@ impl KeyRing {
         Ok(Self { keys })
     }
 
+    /// The id of the key that seals.
+    pub fn first_id(&self) -> &str {
+        self.keys.first().map_or("", |(id, _)| id)
+    }
+
     /// Seals `plain` under the first key.
     pub fn seal(&self, context: &str, plain: &[u8]) -> crate::Result<Vec<u8>> {
         let (id, key) = self.keys.first().ok_or_else(|| anyhow::anyhow!("the key ring is empty"))?;

@@ -59,6 +59,7 @@ id!(OneTimeTokenId);
 id!(JobId);
 id!(BatchId);
 id!(AlertId);
+id!(IpRuleId);
 id!(
     /// One start of one worker process; a process that lost its lease takes a new one.
     WorkerId

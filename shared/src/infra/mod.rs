@@ -16,6 +16,8 @@ pub mod health;
 pub mod ids;
 /// Figures for Prometheus.
 pub mod metrics;
+/// Networks as people write them.
+pub mod networks;
 /// What a caught panic says, and where it was.
 pub mod panics;
 /// Redis by one multiplexed connection that reconnects by itself.

@@ -45,6 +45,8 @@ permissions! {
     EventsRead = "events:read",
     InvitationsRead = "invitations:read",
     InvitationsWrite = "invitations:write",
+    IpRulesRead = "ip_rules:read",
+    IpRulesWrite = "ip_rules:write",
     JobsCancel = "jobs:cancel",
     JobsCleanup = "jobs:cleanup",
     JobsRead = "jobs:read",

@@ -59,6 +59,7 @@ impl Role {
                     | ApiKeysWrite
                     | AuditLogsRead
                     | InvitationsWrite
+                    | IpRulesWrite
                     | OwnersWrite
                     | RolesWrite
                     | TenantWrite

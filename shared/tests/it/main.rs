@@ -15,6 +15,7 @@ mod partitions;
 mod plans;
 mod progress;
 mod references;
+mod rekey;
 mod stock;
 mod tenancy;
 mod unique;

@@ -40,15 +40,13 @@ async fn unforeseen_backlog() -> Ledger {
 async fn kept_dead_rows() -> Ledger {
     let ledger = ballast().await;
     let owner = ledger.test.owner().await;
-    let mut old = owner.begin().await.unwrap();
-    sqlx::raw_sql("set transaction isolation level repeatable read; select txid_current()")
-        .execute(&mut *old)
-        .await
-        .unwrap();
+    let mut old = owner.acquire().await.unwrap();
+    let begin = "begin isolation level repeatable read; select txid_current()";
+    sqlx::raw_sql(begin).execute(&mut *old).await.unwrap();
     sqlx::raw_sql("alter table job_live set (autovacuum_enabled = off)").execute(&owner).await.unwrap();
     sqlx::raw_sql("delete from job_live").execute(&owner).await.unwrap();
     sqlx::raw_sql("vacuum job_live").execute(&owner).await.unwrap();
-    old.rollback().await.unwrap();
+    sqlx::raw_sql("rollback").execute(&mut *old).await.unwrap();
     ledger
 }
 

@@ -17,6 +17,9 @@ pub use client::{Client, Reply};
 pub use ledger::PATIENCE;
 use millwork_api::auth::oauth::settings::OAuthSettings;
 use millwork_api::config::{Registration, Settings};
+use millwork_api::http::browsers::CorsOrigins;
+use millwork_api::http::proxies::TrustedProxies;
+use millwork_api::http::server::settings::ServerSettings;
 use millwork_api::limits::settings::LimitSettings;
 use millwork_api::quotas::settings::QuotaSettings;
 use millwork_api::{App, Parts, http::server};
@@ -52,6 +55,10 @@ pub struct Options {
     pub ready: bool,
     /// Private networks that may be called.
     pub nets: AllowedNets,
+    pub proxies: TrustedProxies,
+    pub cors: CorsOrigins,
+    pub server: ServerSettings,
+    pub master_keys: String,
     pub limits: LimitSettings,
     pub quotas: QuotaSettings,
     pub oauth: OAuthSettings,
@@ -66,6 +73,10 @@ impl Default for Options {
             redis_url: redis_url(),
             ready: true,
             nets: AllowedNets::default(),
+            proxies: TrustedProxies::default(),
+            cors: CorsOrigins::default(),
+            server: ServerSettings::default(),
+            master_keys: format!("test:{}", STANDARD.encode([7; 32])),
             limits: LimitSettings::default(),
             quotas: QuotaSettings::default(),
             oauth: OAuthSettings::default(),
@@ -155,12 +166,14 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         db: db.db.clone(),
         dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
         redis,
-        keys: Arc::new(KeyRing::parse(&format!("test:{}", STANDARD.encode([7; 32]))).unwrap()),
+        keys: Arc::new(KeyRing::parse(&options.master_keys).unwrap()),
         clock: db.clock.clone(),
         settings: Settings {
             public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),
             registration: options.registration,
             nets: options.nets.clone(),
+            proxies: options.proxies.clone(),
+            cors: options.cors.clone(),
             limits: options.limits,
             quotas: options.quotas,
             oauth: options.oauth.clone(),
@@ -170,7 +183,8 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         app.set_ready();
     }
     let endpoint = millwork_api::app(app.clone());
-    tasks::spawn("api", server::serve(listener, endpoint, stop.clone(), Duration::from_secs(1)));
+    let settings = ServerSettings { grace: Duration::from_secs(1), ..options.server.clone() };
+    tasks::spawn("api", server::serve(listener, endpoint, settings, stop.clone()));
     (app, url)
 }
 

@@ -18,6 +18,7 @@ pub enum Object {
     Delivery,
     Event,
     EventType,
+    IpRule,
     Invitation,
     Job,
     Member,
@@ -101,6 +102,10 @@ pub fn cases() -> Vec<Case> {
         needs("events.get").of(Event),
         needs("events.list"),
         needs("events.publish"),
+        needs("ip_rules.create"),
+        needs("ip_rules.delete").of(IpRule),
+        needs("ip_rules.get").of(IpRule),
+        needs("ip_rules.list"),
         anyone("invitations.accept"),
         needs("invitations.create"),
         needs("invitations.get").of(Invitation),
@@ -187,6 +192,10 @@ impl Object {
                 let name = format!("order.n{}", uuid::Uuid::new_v4().simple());
                 owner.post("/event-types", json!({ "name": name })).await.expect(201);
                 name
+            }
+            IpRule => {
+                let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());
+                id(owner.post("/security/ip-rules", json!({ "action": "deny", "cidr": cidr })).await)
             }
             Invitation => {
                 let email = format!("{}@guest.example", uuid::Uuid::new_v4().simple());

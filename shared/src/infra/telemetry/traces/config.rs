@@ -7,7 +7,7 @@ use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::infra::config::Faults;
+use crate::infra::config::{Faults, without_password};
 use crate::infra::crypto::Secret;
 
 /// Each is read as the specification says; what is not supported is refused rather than ignored.
@@ -15,7 +15,7 @@ use crate::infra::crypto::Secret;
 #[command(next_help_heading = "Traces")]
 pub struct TraceArgs {
     /// Collector of traces, by OTLP over HTTP: http://collector:4318 [default: traces are off]
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
     otel_exporter_otlp_endpoint: Option<String>,
     /// Headers for the collector: name=value, comma separated, values percent-encoded
     #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", hide_env_values = true)]
@@ -64,7 +64,7 @@ impl TraceArgs {
 }
 
 fn endpoint(text: &str) -> Result<Url, String> {
-    let refusal = || format!("`{text}` is not a URL such as http://collector:4318");
+    let refusal = || format!("`{}` is not a URL such as http://collector:4318", without_password(text));
     let mut url = Url::parse(text).map_err(|_| refusal())?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.query().is_some() {
         return Err(refusal());
