@@ -76,8 +76,11 @@ const RATE_LIMIT_HEADERS: [&str; 5] =
     ["RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 fn components_headers() -> Value {
-    let text = |description: &str, example: &str| json!({ "description": description, "schema": { "type": "string" }, "example": example });
-    let number = |description: &str, example: u64| json!({ "description": description, "schema": { "type": "integer", "minimum": 0 }, "example": example });
+    let header = |description: &str, schema: Value, example: Value| json!({ "description": description, "schema": schema, "example": example });
+    let text = |description: &str, example: &str| header(description, json!({ "type": "string" }), json!(example));
+    let number = |description: &str, example: u64| {
+        header(description, json!({ "type": "integer", "minimum": 0 }), json!(example))
+    };
     json!({
         "RateLimit": text(
             "What is left: `r` requests for the next `t` seconds, of the tenant and of the caller. The form is that of \

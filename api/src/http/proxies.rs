@@ -1,7 +1,7 @@
 //! `X-Forwarded-For`, as far as it can be believed.
 //!
-//! Each proxy adds the address it was called from at the end. So the list is read from the right, for as long as the one who
-//! wrote an entry is trusted: whatever stands left of that, the client may have made up.
+//! Each proxy adds the address it was called from at the end. So the list is read from the right, for as long as the
+//! one who wrote an entry is trusted: whatever stands left of that, the client may have made up.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;

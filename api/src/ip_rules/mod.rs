@@ -46,10 +46,10 @@ impl IpRulesApi {
 
     /// Add an IP rule
     ///
-    /// Counts at once, for every session and API key of the tenant: a request from a network that is denied is answered 403
-    /// `ip_not_allowed`, and, as soon as any network is allowed, so is one from elsewhere. Streams that are open go on. A rule
-    /// that would keep out the caller's own address is refused (409 `would_lock_out`) unless `force` says that it is meant. A
-    /// tenant has at most 100.
+    /// Counts at once, for every session and API key of the tenant: a request from a network that is denied is answered
+    /// 403 `ip_not_allowed`, and, as soon as any network is allowed, so is one from elsewhere. Streams that are open go
+    /// on. A rule that would keep out the caller's own address is refused (409 `would_lock_out`) unless `force` says
+    /// that it is meant. A tenant has at most 100.
     #[oai(path = "/security/ip-rules", method = "post", operation_id = "ip_rules.create")]
     async fn create(
         &self,
@@ -76,8 +76,8 @@ impl IpRulesApi {
 
     /// Delete an IP rule
     ///
-    /// Counts at once. Taking away what allows the caller's own address is refused (409 `would_lock_out`) unless `?force=true`
-    /// says that it is meant.
+    /// Counts at once. Taking away what allows the caller's own address is refused (409 `would_lock_out`) unless
+    /// `?force=true` says that it is meant.
     #[oai(path = "/security/ip-rules/:id", method = "delete", operation_id = "ip_rules.delete")]
     async fn delete(
         &self,

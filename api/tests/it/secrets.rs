@@ -1,5 +1,5 @@
-//! Nothing that is secret gets into a log: every kind of secret passes through the three real processes, which say all they
-//! can say.
+//! Nothing that is secret gets into a log: every kind of secret passes through the three real processes, which say all
+//! they can say.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

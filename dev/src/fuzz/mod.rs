@@ -25,8 +25,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const BEYOND: Duration = Duration::from_secs(5 * 60);
 /// What would end the session that asks, or keep answering.
 const LEFT_OUT: [&str; 4] = ["auth.logout", "auth.logout_all", "auth.end_sessions", "jobs.events"];
-/// The one check that is no promise of ours: much that fits its schema is refused by rules that no schema can say, such as that a
-/// time is in the future, or that a password is not guessed first.
+/// The one check that is no promise of ours: much that fits its schema is refused by rules that no schema can say, such
+/// as that a time is in the future, or that a password is not guessed first.
 const NOT_CHECKED: &str = "positive_data_acceptance";
 
 /// What to do.

@@ -83,7 +83,8 @@ pub struct StoreArgs {
     /// PostgreSQL 15 or newer: postgres://user:password@host:port/database
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Redis 7 or newer: redis://… or rediss://…; a cluster: redis+cluster://host:port,host:port,… or rediss+cluster://…
+    /// Redis 7 or newer: redis://… or rediss://…; a cluster: redis+cluster://host:port,host:port,… or
+    /// rediss+cluster://…
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: Option<String>,
 }

@@ -28,8 +28,8 @@ impl Action {
     }
 }
 
-/// The rules of a tenant: who is in a network that is denied is refused, and, as soon as any network is allowed, whoever is in
-/// none of those.
+/// The rules of a tenant: who is in a network that is denied is refused, and, as soon as any network is allowed,
+/// whoever is in none of those.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IpRules {
     allowed: Vec<IpNet>,

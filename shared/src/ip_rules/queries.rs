@@ -28,7 +28,8 @@ pub async fn find(tx: &mut IdentityTx, tenant: TenantId) -> Result<IpRules> {
     Ok(IpRules::from_texts(&texts))
 }
 
-/// All rules of the tenant, held until the end of this transaction: of two that change them, the second sees the first's.
+/// All rules of the tenant, held until the end of this transaction: of two that change them, the second sees the
+/// first's.
 pub async fn hold(tx: &mut TenantTx) -> Result<IpRules> {
     sqlx::query("select from tenants where id = $1 for no key update").bind(tx.tenant()).execute(&mut **tx).await?;
     let texts: Vec<String> =

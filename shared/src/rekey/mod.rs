@@ -1,7 +1,7 @@
 //! Seals anew, under the first key of `MASTER_KEYS`, what older keys sealed, while everything else goes on.
 //!
-//! Nothing is remembered between two runs: the sealed values name their key themselves. A value that is changed meanwhile is
-//! left as it is, for whoever changed it sealed it under the first key of the ring they have.
+//! Nothing is remembered between two runs: the sealed values name their key themselves. A value that is changed
+//! meanwhile is left as it is, for whoever changed it sealed it under the first key of the ring they have.
 
 use crate::audit::chain;
 use crate::auth::queries::{signing_keys, totp};

@@ -26,8 +26,8 @@ impl Column {
     }
 }
 
-/// Begins a transaction that seals anew. That is not a change that a tenant should read of: what was sealed is the same. To
-/// look for what is left may take a scan of a large table.
+/// Begins a transaction that seals anew. That is not a change that a tenant should read of: what was sealed is the
+/// same. To look for what is left may take a scan of a large table.
 pub async fn begin(system: &SystemDb) -> Result<SystemTx> {
     let mut tx = system.system().await?;
     sqlx::raw_sql("set local app.resealing = 'on'; set local statement_timeout = '10min'").execute(&mut *tx).await?;

@@ -50,7 +50,8 @@ async fn every_column_of_bytes_is_sealed_anew_or_known_to_hold_no_secret() {
     let bytes: Vec<String> = sqlx::query_scalar(
         "select c.relname || '.' || a.attname from pg_class c join pg_attribute a on a.attrelid = c.oid
           where c.relkind in ('r', 'p') and not c.relispartition and c.relnamespace = 'public'::regnamespace
-            and not a.attisdropped and (a.atttypid = 'bytea'::regtype or a.attname like '%sealed\\_%' and a.attname <> 'sealed_at')",
+            and not a.attisdropped and a.attname <> 'sealed_at'
+            and (a.atttypid = 'bytea'::regtype or a.attname like '%sealed\\_%')",
     )
     .fetch_all(&ledger.test.owner().await)
     .await
@@ -186,7 +187,8 @@ async fn a_tenant_cannot_hide_a_change_by_calling_it_a_seal() {
     let ledger = Ledger::create().await;
     let owner = ledger.test.owner().await;
     fill(&ledger, &owner, &old(), 1).await;
-    let told = "select count(*) from audit_logs where action = 'webhook.updated' and after ->> 'sealed_secret' like '%changed%'";
+    let told = "select count(*) from audit_logs
+                 where action = 'webhook.updated' and after ->> 'sealed_secret' like '%changed%'";
     let before: i64 = sqlx::query_scalar(told).fetch_one(&owner).await.unwrap();
     let tenant: Uuid = sqlx::query_scalar("select tenant_id from webhooks").fetch_one(&owner).await.unwrap();
     let mut tx = ledger.test.db.tenant(TenantId(tenant)).await.unwrap();

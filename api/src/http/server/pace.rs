@@ -1,7 +1,7 @@
 //! Clients who take their time.
 //!
-//! hyper has one limit for both the rest of a kept-alive connection and the arrival of a head, and none for a client that does
-//! not read its answer. So that the rest may be long and a head must not, the socket itself watches.
+//! hyper has one limit for both the rest of a kept-alive connection and the arrival of a head, and none for a client
+//! that does not read its answer. So that the rest may be long and a head must not, the socket itself watches.
 
 use std::io;
 use std::pin::Pin;

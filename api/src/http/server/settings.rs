@@ -29,7 +29,8 @@ impl Default for ServerSettings {
         Self {
             grace: Duration::from_secs(25),
             head: Duration::from_secs(10),
-            idle: Duration::from_secs(75), // longer than the minute of load balancers, so that they are the ones who close
+            // Longer than the minute of load balancers, so that they are the ones who close.
+            idle: Duration::from_secs(75),
             write: Duration::from_secs(30),
             connections: 16_384,
             connections_per_address: 2_048,
