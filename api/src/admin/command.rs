@@ -18,7 +18,7 @@ pub enum AdminCommand {
     CreateStaff {
         #[arg(long)]
         email: String,
-        /// What they are called [default: the part of the address before the @]
+        /// What they are called (by default the part of the address before the @)
         #[arg(long)]
         name: Option<String>,
     },
