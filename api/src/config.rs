@@ -111,7 +111,7 @@ pub struct ServeArgs {
     /// Proxies before the API, whose X-Forwarded-For counts: 10.0.0.0/8,fd00::/8 [default: none]
     #[arg(long, env = "TRUSTED_PROXIES")]
     trusted_proxies: Option<String>,
-    /// Origins whose pages may call the API from a browser: `https://app.example.com,…` or `*` [default: none]
+    /// Origins whose pages may call the API from a browser, such as `https://app.example.com`, or * [default: none]
     #[arg(long, env = "CORS_ORIGINS")]
     cors_origins: Option<String>,
     #[command(flatten)]

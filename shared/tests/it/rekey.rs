@@ -18,7 +18,7 @@ const NOT_SEALED: [&str; 11] = [
     "audit_logs.hash",
     "audit_logs.prev_hash",
     "idempotency_keys.body_hash",
-    "invitations.token_hash",
+    "invitation_tokens.token_hash",
     "one_time_tokens.token_hash",
     "recovery_codes.code_hash",
     "refresh_tokens.salt",
