@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use millwork_shared::auth::queries::{api_keys, sessions};
 use millwork_shared::infra::db::Db;
-use millwork_shared::tenants::Permission;
+use millwork_shared::tenants::{Permission, queries as tenants};
 
 use super::cache::{TTL, TokenCache};
 use crate::App;
@@ -56,7 +56,8 @@ impl Held {
             }
             Credential::ApiKey(id) => api_keys::find_live_by_id(&mut tx, id).await?.map(|key| key.held()),
         };
+        let is_suspended = tenants::is_suspended(&mut tx, self.caller.tenant).await?;
         tx.commit().await?;
-        Ok(held.is_some_and(|held| held.contains(self.permission)))
+        Ok(!is_suspended && held.is_some_and(|held| held.contains(self.permission)))
     }
 }

@@ -8,6 +8,7 @@ use crate::auth::queries::{signing_keys, totp};
 use crate::idempotency;
 use crate::infra::crypto::KeyRing;
 use crate::infra::db::SystemDb;
+use crate::staff;
 use crate::webhooks::{headers_context, secret_context};
 use crate::{Error, Result};
 
@@ -30,7 +31,7 @@ pub struct Column {
 }
 
 /// Every column of sealed values. A test compares them with the schema.
-pub const COLUMNS: [Column; 7] = [
+pub const COLUMNS: [Column; 8] = [
     Column { table: "webhooks", name: "sealed_secret", key: ID, context: |key| Ok(secret_context(id(key)?)) },
     Column { table: "webhooks", name: "sealed_old_secret", key: ID, context: |key| Ok(secret_context(id(key)?)) },
     Column { table: "webhooks", name: "sealed_headers", key: ID, context: |key| Ok(headers_context(id(key)?)) },
@@ -46,6 +47,7 @@ pub const COLUMNS: [Column; 7] = [
         key: ID,
         context: |key| Ok(signing_keys::context(id(key)?)),
     },
+    Column { table: "staff", name: "sealed_secret", key: ID, context: |key| Ok(staff::queries::context(id(key)?)) },
     Column {
         table: "audit_chains",
         name: "sealed",

@@ -13,17 +13,22 @@ use uuid::Uuid;
 use super::Ledger;
 
 /// Columns of bytes that nothing is sealed in: hashes, salts, public keys.
-const NOT_SEALED: [&str; 11] = [
+const NOT_SEALED: [&str; 16] = [
     "api_keys.secret_hash",
     "audit_logs.hash",
     "audit_logs.prev_hash",
     "idempotency_keys.body_hash",
     "invitation_tokens.token_hash",
+    "oauth_codes.challenge",
+    "oauth_codes.code_hash",
+    "oauth_states.state_hash",
     "one_time_tokens.token_hash",
     "recovery_codes.code_hash",
     "refresh_tokens.salt",
     "refresh_tokens.token_hash",
     "signing_keys.public_key",
+    "staff.invite_hash",
+    "staff_sessions.token_hash",
     "_sqlx_migrations.checksum",
 ];
 
@@ -73,6 +78,7 @@ async fn fill(ledger: &Ledger, owner: &PgPool, ring: &KeyRing, rows: usize) {
                  values ('{id}', '{tenant}', 'https://x.example', '{{*}}', '', '', null);
              insert into totp_factors (user_id, sealed_secret) values ('{user}', '');
              insert into signing_keys (id, public_key, sealed_private) values ('{id}', '', '');
+             insert into staff (id, email, name, sealed_secret) values ('{id}', 's{n}-{id}@x.example', 'x', '');
              insert into audit_chains (tenant_id, seq, sealed) values ('{tenant}', 0, '');
              insert into idempotency_keys (tenant_id, route, key, body_hash, status, headers, sealed_body)
                  values ('{tenant}', 'POST /x, \"y\"', 'k{n}', '', 200, '{{}}', '')"

@@ -8,6 +8,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::echo;
+use crate::admin;
 use crate::support::{Client, PATIENCE, TestApp};
 
 /// A stream of server-sent events, read one at a time.
@@ -157,4 +158,19 @@ async fn a_stream_shows_nothing_more_to_whoever_may_not_see_the_job_any_more() {
     assert_eq!(streams[2].next_state().await.unwrap(), "running");
     assert_eq!(streams[0].next().await, None, "a session that was ended");
     assert_eq!(streams[1].next().await, None, "a key whose maker may not see jobs any more");
+}
+
+#[tokio::test]
+async fn a_stream_shows_nothing_more_of_a_tenant_that_was_suspended() {
+    let app = TestApp::start().await;
+    let staff = admin::staff(&app, "olga@millwork.example").await;
+    let acme = app.quiet_tenant("acme").await;
+    let id = acme.owner.submit(echo()).await;
+    let mut events = Events::of(&acme.owner, &id).await;
+    assert_eq!(events.next_state().await.unwrap(), "queued");
+    let job = app.claim(acme.id, &[&id]).await.remove(0);
+    assert_eq!(events.next_state().await.unwrap(), "running");
+    staff.post(&format!("/admin/tenants/{}/suspend", acme.id), json!({ "reason": "x" })).await.expect(200);
+    app.report(&job, json!(1), Vec::new()).await;
+    assert_eq!(events.next().await, None);
 }
