@@ -7,11 +7,11 @@ use millwork_shared::infra::crypto::token_hash;
 use millwork_shared::staff::{Staff, queries};
 use poem::http::header;
 use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaSecurityScheme, Registry};
+use poem_openapi::registry::Registry;
 use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use crate::App;
-use crate::http::{ApiError, Result};
+use crate::http::{ApiError, Result, bearer};
 
 /// What a token of staff begins with. Tokens of tenants' people are JWTs, and their keys begin otherwise: neither is
 /// ever looked up here, nor these there.
@@ -65,19 +65,7 @@ impl<'a> ApiExtractor<'a> for StaffCaller {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        registry.create_security_scheme(
-            SCHEME,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some("A token of the platform's staff, from /admin/auth/login"),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: None,
-                flows: None,
-                openid_connect_url: None,
-            },
-        );
+        registry.create_security_scheme(SCHEME, bearer("A token of the platform's staff, from /admin/auth/login"));
     }
 
     fn security_schemes() -> Vec<&'static str> {

@@ -121,21 +121,8 @@ impl<'a> ApiExtractor<'a> for Caller {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        registry.create_security_scheme(
-            SCHEME,
-            MetaSecurityScheme {
-                ty: "http",
-                description: Some(
-                    "An access token (a JWT from /auth/login) or an API key (`mw_<env>_<prefix>_<secret>`)",
-                ),
-                name: None,
-                key_in: None,
-                scheme: Some("bearer"),
-                bearer_format: None,
-                flows: None,
-                openid_connect_url: None,
-            },
-        );
+        let form = "An access token (a JWT from /auth/login) or an API key (`mw_<env>_<prefix>_<secret>`)";
+        registry.create_security_scheme(SCHEME, bearer(form));
     }
 
     fn security_schemes() -> Vec<&'static str> {
@@ -148,5 +135,19 @@ impl<'a> ApiExtractor<'a> for Caller {
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         Ok(Self::of(request).await?)
+    }
+}
+
+/// `Authorization: Bearer …`, as the document names it.
+pub fn bearer(form: &'static str) -> MetaSecurityScheme {
+    MetaSecurityScheme {
+        ty: "http",
+        description: Some(form),
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: None,
+        flows: None,
+        openid_connect_url: None,
     }
 }

@@ -41,7 +41,7 @@ pub mod types;
 
 pub use answer::{Accepted, Answer, Created, List, NoContent, Rendered};
 pub use body::{Body, QuickBody, RawBody};
-pub use caller::{Caller, Credential, Identity};
+pub use caller::{Caller, Credential, Identity, bearer};
 pub use error::{ApiError, Fault, Result};
 pub use idempotency::{Begun, Idempotency, Work};
 pub use if_match::IfMatch;
