@@ -47,6 +47,18 @@ fn problems_of_its_own(operation: &mut Value) {
             ("403", "The account does not belong to the tenant"),
         ],
         "auth.refresh" => vec![("401", "The token is unknown or was used, or its session has ended")],
+        "auth.oauth_callback" => vec![
+            ("401", "The provider's answer is not for this sign-in, or a code is asked for (`otp_required`)"),
+            ("403", "The provider or this service does not let the person in"),
+            ("409", "The account of this address is not proven to be the person's"),
+            ("414", "The address is too long"),
+        ],
+        "auth.oauth_exchange" => vec![
+            ("401", "The code was used, has expired, or is not the caller's; or a code is asked for (`otp_required`)"),
+            ("403", "The account does not belong to the tenant"),
+        ],
+        "admin.enrol" | "admin.activate" => vec![("401", "The token is unknown or was used, or the code is wrong")],
+        "admin.login" => vec![("401", "Address, password or code are wrong")],
         "auth.reset_password" | "auth.verify_email" | "invitations.accept" => token.to_vec(),
         _ => return,
     };
