@@ -114,12 +114,14 @@ impl Admission {
         self.admit(lane, Reason::Demand, room).await
     }
 
-    /// Offers what the ledger has of `lane`: on demand from where the last fill ended, at a rescan from its head.
+    /// Offers what the ledger has of `lane`: on demand from where the last fill ended, at a rescan and after a pause, which
+    /// drops tickets, from its head.
     async fn admit(&self, lane: Lane, reason: Reason, room: usize) -> Result<()> {
         if room == 0 {
             return Ok(());
         }
-        let cursor = self.lock().get(&lane).filter(|_| reason == Reason::Demand).map(|cursor| cursor.after.clone());
+        let reads_on = reason == Reason::Demand && !self.dispatcher.begins_afresh(lane).await?;
+        let cursor = self.lock().get(&lane).filter(|_| reads_on).map(|cursor| cursor.after.clone());
         // Taken away before the look into the ledger: a job that is stored after it goes to Redis by itself.
         self.dispatcher.unmark_full(lane).await?;
         let look = async {

@@ -262,3 +262,17 @@ async fn a_paused_tenants_jobs_wait_and_come_when_it_resumes() {
     come.sort();
     assert_eq!(come, ids(&waiting));
 }
+
+#[tokio::test]
+async fn what_a_pause_took_out_of_redis_comes_first_when_it_is_over() {
+    let yard = Yard::open().await;
+    let tenant = yard.tenant().await;
+    let backlog: Vec<_> = (0..2 * WINDOW).map(|_| Yard::job(tenant)).collect();
+    yard.submit(&backlog).await;
+    let _answering = yard.answer(Queue::Default);
+    let mut order = drain(&yard, Queue::Default, WINDOW / 2 + 300).await; // the lane was read on from its cursor
+    yard.dispatcher.pause(Queue::Default, tenant).await.unwrap();
+    yard.dispatcher.resume(Queue::Default, tenant).await.unwrap();
+    order.extend(drain(&yard, Queue::Default, backlog.len() - order.len()).await);
+    assert!(order == ids(&backlog));
+}

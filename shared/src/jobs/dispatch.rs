@@ -264,6 +264,13 @@ impl Dispatcher {
         self.set("SREM", lane.queue, "full", &lane.to_bytes()).await
     }
 
+    /// Whether the lane was resumed since this was asked last: it lacks tickets that it had before.
+    pub async fn begins_afresh(&self, lane: Lane) -> Result<bool> {
+        let mut command = redis::cmd("SREM");
+        command.arg(self.key(lane.queue, "afresh")).arg(&lane.to_bytes()[..]);
+        Ok(self.redis.query::<i64>(&command).await? == 1)
+    }
+
     /// Drops what a tenant has in a queue and takes nothing more: the ledger keeps it.
     pub async fn pause(&self, queue: Queue, tenant: TenantId) -> Result<()> {
         let keys = self.keys(queue, ["ready", "ring", "paused"]);
@@ -272,7 +279,7 @@ impl Dispatcher {
 
     /// Takes tickets of a tenant again, and asks the scheduler for them.
     pub async fn resume(&self, queue: Queue, tenant: TenantId) -> Result<()> {
-        let keys = self.keys(queue, ["admit", "admit:wake", "paused"]);
+        let keys = self.keys(queue, ["admit", "admit:wake", "paused", "afresh"]);
         let mut call = self.scripts.resume.call(&keys);
         call.arg(&tenant.0.as_bytes()[..]);
         for priority in (0..=9).filter_map(Priority::new) {
