@@ -16,6 +16,8 @@ pub mod email;
 pub mod error;
 /// Events that tenants publish, and their types.
 pub mod events;
+/// What tenants have stored: names over versions of content.
+pub mod files;
 /// What health checks ask the database.
 pub mod health;
 /// Calls of a URL, made later.
@@ -32,6 +34,8 @@ pub mod ip_rules;
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.
 pub mod maintenance;
+/// Everything in storage, of whichever feature: a row an object.
+pub mod objects;
 /// What a tenant may use in a month, and what it has used.
 pub mod quotas;
 /// Another master key.

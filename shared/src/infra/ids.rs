@@ -77,6 +77,11 @@ id!(
 );
 id!(ScheduleId);
 id!(RoleId);
+id!(
+    /// Something in storage: the content of a file, an export, a report.
+    ObjectId
+);
+id!(FileId);
 id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);

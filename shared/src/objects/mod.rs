@@ -1,0 +1,41 @@
+//! Everything in storage, of whichever feature: a row an object.
+//!
+//! The row comes first and goes last, so that no crash leaves an object that nobody knows of, or a row that promises one
+//! that is not there:
+//!
+//! 1. [`queries::begin`] makes the row, `pending`, and takes what it reserves of the tenant's quota: committed.
+//! 2. The object is written under [`Key`](crate::infra::storage::Key); whoever writes it renews the row by
+//!    [`queries::touch`] every [`TOUCH`].
+//! 3. [`queries::store`] makes the row `stored`, in the transaction of the row that refers to it.
+//! 4. [`queries::delete`] makes it `deleted`; after a grace period the sweep deletes the object, then the row.
+//!
+//! What stopped between the first step and the third is found by the sweep, for nobody renews it.
+
+use std::time::Duration;
+
+/// Every statement on `objects`.
+pub mod queries;
+
+/// How often the writer of an object says that it is still at it.
+pub const TOUCH: Duration = Duration::from_secs(60);
+
+/// What an object is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Purpose {
+    /// A version of a file: counts against the tenant's quota.
+    File,
+    /// What an export wrote.
+    Export,
+    /// What was wrong with the rows of an import.
+    Report,
+}
+
+impl Purpose {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Export => "export",
+            Self::Report => "report",
+        }
+    }
+}
