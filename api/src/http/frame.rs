@@ -1,7 +1,6 @@
 //! The outermost layer: request id, span, deadline, panics, problem documents. One layer, because each costs.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 
 use futures::FutureExt;
 use millwork_shared::audit::{self, Origin};
@@ -12,6 +11,7 @@ use poem::{Endpoint, Request, Response, Result};
 use tracing::Instrument;
 
 use super::browsers;
+use super::deadline::{DEADLINE, Deadline};
 use super::error::ApiError;
 use super::guard::METHODS;
 use super::problem;
@@ -20,8 +20,6 @@ use crate::App;
 use crate::limits::Slot;
 use crate::metrics::{METRICS, Seen};
 
-/// Longest time a request may take until its answer begins.
-const DEADLINE: Duration = Duration::from_secs(15);
 /// Longest address, with its query.
 const ADDRESS_MAX_BYTES: usize = 8 * 1024;
 /// Most headers, and all of them together. The server itself breaks off at 100 and at 64 KiB, without a document.
@@ -99,12 +97,20 @@ impl<E: Endpoint<Output = Response>> Frame<E> {
             let detail = "the service is starting: the database does not answer yet";
             return failed(ApiError::unavailable(detail, 2).by_dependency());
         }
+        let deadline = Deadline::default();
+        request.set_data(deadline.clone());
         let work = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
-        match tokio::time::timeout(DEADLINE, work).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(error))) => error.into_response(),
-            Ok(Err(panic)) => failed(ApiError::internal(panics::caught(&*panic))),
-            Err(_) => failed(ApiError::unavailable("the request took longer than 15 s and was given up", 5)),
+        tokio::select! {
+            biased;
+            answer = work => match answer {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => error.into_response(),
+                Err(panic) => failed(ApiError::internal(panics::caught(&*panic))),
+            },
+            () = deadline.pass() => {
+                let detail = format!("the request took longer than {} s and was given up", DEADLINE.as_secs());
+                failed(ApiError::unavailable(detail, 5))
+            }
         }
     }
 }

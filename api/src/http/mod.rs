@@ -8,6 +8,10 @@ pub mod body;
 pub mod browsers;
 /// The caller of a request and its permissions.
 pub mod caller;
+/// Answers that are content: ranges, `ETag`, what a browser may do with it.
+pub mod content;
+/// How long a request may take.
+pub mod deadline;
 /// The reference as a page.
 pub mod docs;
 /// The OpenAPI document.
@@ -35,9 +39,13 @@ pub mod request;
 mod schema;
 /// Accepts connections.
 pub mod server;
+/// Bodies that are read as they come.
+pub mod streamed;
 mod text;
 /// Times and raw JSON in bodies.
 pub mod types;
+/// Uploads.
+pub mod upload;
 
 pub use answer::{Accepted, Answer, Created, List, NoContent, Rendered};
 pub use body::{Body, QuickBody, RawBody};

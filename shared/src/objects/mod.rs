@@ -13,6 +13,8 @@
 
 use std::time::Duration;
 
+/// Links for who has no token.
+pub mod link;
 /// Every statement on `objects`.
 pub mod queries;
 
