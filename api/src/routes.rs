@@ -10,7 +10,7 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, ip_rules, jobs, metrics, queues,
+    admin, alerts, api_keys, audit, auth, batches, events, files, health, invitations, ip_rules, jobs, metrics, queues,
     quotas, roles, schedules, tenants, users, webhooks, workers,
 };
 
@@ -23,6 +23,8 @@ pub enum Tag {
     Jobs,
     /// Signed notifications to other systems
     Webhooks,
+    /// Content: files, exports, imports
+    Files,
     /// How the service itself is doing
     Operations,
     /// For the platform's staff
@@ -56,9 +58,10 @@ fn apis() -> impl OpenApi {
         workers::WorkersApi,
     );
     let webhooks = (events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi);
+    let files = (files::FilesApi, files::content::ContentApi, files::direct::DirectApi, files::links::LinksApi);
     let admin =
         (admin::AdminApi, admin::sessions::StaffAuthApi, admin::tenants::AdminTenantsApi, admin::users::AdminUsersApi);
-    (identity, jobs, webhooks, admin)
+    (identity, jobs, webhooks, files, admin)
 }
 
 /// The whole application over one address.

@@ -20,7 +20,7 @@ const PACE: (u64, Duration) = (16 * 1024, Duration::from_secs(30));
 /// What is read of a form around its file, at most.
 pub const FORM_BYTES: u64 = 256 * 1024;
 /// A body that is refused is read on for a while, so that the client gets to see the answer and not a reset.
-const DRAIN: (u64, Duration) = (4 * 1024 * 1024, Duration::from_secs(2));
+pub const DRAIN: (u64, Duration) = (4 * 1024 * 1024, Duration::from_secs(2));
 
 /// A body as it comes. Whoever stops reading it holds back the client.
 pub struct Streamed {

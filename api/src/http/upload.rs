@@ -10,7 +10,7 @@ use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::deadline::Deadline;
 use super::error::{ApiError, Result};
-use super::streamed::{Budget, FORM_BYTES, Fault, Streamed};
+use super::streamed::{Budget, DRAIN, FORM_BYTES, Fault, Streamed};
 
 /// `multipart/form-data` with one part, `file` (RFC 7578).
 pub struct FileForm {
@@ -51,6 +51,12 @@ impl FileForm {
         }
         self.budget.set(u64::MAX);
         Ok(FilePart { field })
+    }
+
+    /// Reads on for a while after a refusal, so that the client gets to see it.
+    pub async fn drain(mut self) {
+        self.budget.set(DRAIN.0);
+        let _ = tokio::time::timeout(DRAIN.1, async { while let Ok(Some(_)) = self.form.next_field().await {} }).await;
     }
 
     /// That nothing follows the file; its part must have been read and dropped.

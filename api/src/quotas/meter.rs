@@ -140,7 +140,7 @@ impl Meter {
         let mut notices = Vec::new();
         if granted.told > 0 {
             for user in queries::list_owners(&mut tx).await? {
-                let (metric, limit) = (claim.metric, claim.quota);
+                let (metric, limit) = (claim.metric.to_string(), claim.quota);
                 notices.push(NewJob::of(tenant, &SendQuotaNotice { user, metric, percent: granted.told, limit })?);
             }
             jobs::enqueue(&mut tx, &notices).await?;

@@ -7,13 +7,18 @@ pub mod settings;
 
 mod types;
 
-use millwork_shared::infra::ids::TenantId;
+use millwork_shared::infra::db::TenantTx;
+use millwork_shared::infra::ids::{ObjectId, TenantId};
+use millwork_shared::jobs::{NewJob, queries as jobs};
+use millwork_shared::objects::Purpose;
+use millwork_shared::objects::queries as objects;
+use millwork_shared::quotas::jobs::SendQuotaNotice;
 use millwork_shared::quotas::{Metric, queries};
 use poem::web::Data;
 use poem_openapi::OpenApi;
 
 use self::meter::Units;
-use self::types::{Quotas, Usage};
+use self::types::{Now, Quotas, Usage};
 use crate::App;
 use crate::http::{Answer, Permitted, Result, to};
 use crate::routes::Tag;
@@ -24,11 +29,11 @@ pub struct QuotasApi;
 impl QuotasApi {
     /// Show what was used
     ///
-    /// Jobs and events that were submitted since the month began (UTC), and members now.
+    /// Jobs and events that were submitted since the month began (UTC), and members and bytes of files now.
     #[oai(path = "/usage", method = "get", operation_id = "quotas.usage")]
     async fn usage(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Usage>> {
-        let (period, used, members) = used(&app, caller.tenant).await?;
-        Answer::new(&Usage::new(period, used, members))
+        let (period, used, now) = used(&app, caller.tenant).await?;
+        Answer::new(&Usage::new(period, used, now))
     }
 
     /// Show the quotas
@@ -37,28 +42,86 @@ impl QuotasApi {
     #[oai(path = "/quotas", method = "get", operation_id = "quotas.list")]
     async fn quotas(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Quotas>> {
         let (plan, overrides) = app.limits.allowance(caller.tenant).await;
-        let (period, used, members) = used(&app, caller.tenant).await?;
-        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan).with(overrides), period, used, members))
+        let (period, used, now) = used(&app, caller.tenant).await?;
+        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan).with(overrides), period, used, now))
     }
 }
 
-/// What was used of each metric this month, without what this process only holds, and the members.
-async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2], i64)> {
+/// What was used of each metric this month, without what this process only holds, and what there is now.
+async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2], Now)> {
     let mut tx = app.db.tenant(tenant).await?;
     let (period, rows) = queries::list(&mut tx).await?;
-    let members = queries::count_members(&mut tx).await?;
+    let now = Now {
+        members: queries::count_members(&mut tx).await?,
+        storage: objects::used_bytes(&mut tx).await?,
+    };
     tx.commit().await?;
     let used = Metric::ALL.map(|metric| {
         let used = rows.iter().find(|(name, _)| name == metric.as_str()).map_or(0, |(_, used)| *used);
         (used - app.meter.unused(tenant, metric, period)).max(0)
     });
-    Ok((period, used, members))
+    Ok((period, used, now))
 }
 
 /// How many members a tenant may have, by its plan or what staff have allowed it.
 pub async fn members(app: &App, tenant: TenantId) -> i64 {
     let (plan, overrides) = app.limits.allowance(tenant).await;
     app.meter.settings.of(plan).with(overrides).members
+}
+
+/// How many bytes of files a tenant may have, by its plan or what staff have allowed it.
+pub async fn storage(app: &App, tenant: TenantId) -> i64 {
+    let (plan, overrides) = app.limits.allowance(tenant).await;
+    app.meter.settings.of(plan).with(overrides).storage
+}
+
+/// Begins an object, with so many bytes of the quota for a file: committed before any of it is stored.
+///
+/// # Errors
+/// 409 `storage_quota_exceeded`.
+pub async fn reserve(app: &App, tenant: TenantId, bytes: i64, quota: i64) -> Result<ObjectId> {
+    let mut tx = app.db.tenant(tenant).await?;
+    let (object, notices) = reserve_in(&mut tx, Purpose::File, bytes, quota).await?;
+    tx.commit().await?;
+    app.dispatcher.offer(&notices);
+    Ok(object)
+}
+
+/// [`reserve`] within a transaction; the mails that it asks for are offered after the commit.
+pub async fn reserve_in(
+    tx: &mut TenantTx,
+    purpose: Purpose,
+    bytes: i64,
+    quota: i64,
+) -> Result<(ObjectId, Vec<NewJob>)> {
+    let (object, used) = objects::begin(tx, purpose, bytes, quota).await?;
+    let notices = notices(tx, used.told, quota).await?;
+    Ok((object, notices))
+}
+
+/// Takes so many more bytes for a file that is being stored.
+///
+/// # Errors
+/// 409 `storage_quota_exceeded`, `upload_expired`.
+pub async fn grow(app: &App, tenant: TenantId, object: ObjectId, by: i64, quota: i64) -> Result<()> {
+    let mut tx = app.db.tenant(tenant).await?;
+    let used = objects::grow(&mut tx, object, by, quota).await?;
+    let notices = notices(&mut tx, used.told, quota).await?;
+    tx.commit().await?;
+    app.dispatcher.offer(&notices);
+    Ok(())
+}
+
+/// Has the owners told of a share of the storage that was reached.
+async fn notices(tx: &mut TenantTx, percent: i16, limit: i64) -> Result<Vec<NewJob>> {
+    let mut notices = Vec::new();
+    if percent > 0 {
+        for user in queries::list_owners(tx).await? {
+            notices.push(NewJob::of(tx.tenant(), &SendQuotaNotice { user, metric: "storage".to_owned(), percent, limit })?);
+        }
+        jobs::enqueue(tx, &notices).await?;
+    }
+    Ok(notices)
 }
 
 /// Takes units of a tenant's quota, by its plan.

@@ -5,12 +5,13 @@ use std::str::FromStr;
 use millwork_shared::quotas::{Metric, Overrides};
 use millwork_shared::tenants::Plan;
 
-/// Of one plan: jobs and events a month, members.
+/// Of one plan: jobs and events a month, members, bytes of files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanQuotas {
     pub jobs: i64,
     pub events: i64,
     pub members: i64,
+    pub storage: i64,
 }
 
 impl PlanQuotas {
@@ -20,6 +21,7 @@ impl PlanQuotas {
             jobs: overrides.jobs.unwrap_or(self.jobs),
             events: overrides.events.unwrap_or(self.events),
             members: overrides.members.unwrap_or(self.members),
+            storage: overrides.storage.unwrap_or(self.storage),
         }
     }
 
@@ -40,11 +42,13 @@ pub struct QuotaSettings {
 
 /// As good as none.
 const MOST: i64 = 1_000_000_000_000;
+/// A pebibyte.
+const MOST_BYTES: i64 = 1 << 50;
 
 impl Default for QuotaSettings {
     /// So high that no installation that has not thought about its quotas is bothered by them.
     fn default() -> Self {
-        Self { plans: [PlanQuotas { jobs: MOST, events: MOST, members: 1_000_000 }; 3] }
+        Self { plans: [PlanQuotas { jobs: MOST, events: MOST, members: 1_000_000, storage: MOST_BYTES }; 3] }
     }
 }
 
@@ -54,7 +58,8 @@ impl QuotaSettings {
     }
 }
 
-/// `starter=100000/100000/5,pro=…`: jobs a month, events a month, members. Plans that are not named keep their defaults.
+/// `starter=100000/100000/5/1073741824,pro=…`: jobs a month, events a month, members, bytes of files, which may be left out.
+/// Plans that are not named keep their defaults.
 impl FromStr for QuotaSettings {
     type Err = String;
 
@@ -62,16 +67,21 @@ impl FromStr for QuotaSettings {
         let mut settings = Self::default();
         for part in text.split(',').map(str::trim) {
             let fault =
-                || format!("`{part}` is not of the form plan=jobs/events/members, such as starter=100000/100000/5");
+                || format!("`{part}` is not of the form plan=jobs/events/members/bytes, such as starter=100000/100000/5/1073741824");
             let (plan, quotas) = part.split_once('=').ok_or_else(fault)?;
             let plan: Plan = plan.trim().parse()?;
             let quotas: Vec<i64> =
                 quotas.split('/').map(|n| n.trim().parse()).collect::<Result<_, _>>().map_err(|_| fault())?;
-            let [jobs, events, members] = quotas[..] else { return Err(fault()) };
-            if quotas.iter().any(|n| !(0..=MOST).contains(n)) {
-                return Err(format!("`{part}`: a quota is 0 to {MOST}"));
+            let (&[jobs, events, members], bytes) = quotas.split_first_chunk().ok_or_else(fault)?;
+            let storage = match bytes {
+                [] => MOST_BYTES,
+                [bytes] => *bytes,
+                _ => return Err(fault()),
+            };
+            if [jobs, events, members].iter().any(|n| !(0..=MOST).contains(n)) || !(0..=MOST_BYTES).contains(&storage) {
+                return Err(format!("`{part}`: a quota is 0 to {MOST}, of bytes 0 to {MOST_BYTES}"));
             }
-            settings.plans[plan as usize] = PlanQuotas { jobs, events, members };
+            settings.plans[plan as usize] = PlanQuotas { jobs, events, members, storage };
         }
         Ok(settings)
     }
@@ -83,10 +93,11 @@ mod tests {
 
     #[test]
     fn quotas_are_read_by_plan() {
-        let settings: QuotaSettings = "starter=1000/2000/3, pro=0/0/0".parse().unwrap();
-        assert_eq!(settings.of(Plan::Starter), PlanQuotas { jobs: 1_000, events: 2_000, members: 3 });
+        let settings: QuotaSettings = "starter=1000/2000/3/4, pro=0/0/0".parse().unwrap();
+        assert_eq!(settings.of(Plan::Starter), PlanQuotas { jobs: 1_000, events: 2_000, members: 3, storage: 4 });
+        assert_eq!(settings.of(Plan::Pro).storage, MOST_BYTES);
         assert_eq!(settings.of(Plan::Enterprise), QuotaSettings::default().of(Plan::Enterprise));
-        for bad in ["", "starter", "starter=1", "starter=1/2/x", "gold=1/2/3", "pro=-1/1/1", "pro=1/2/3/4"] {
+        for bad in ["", "starter", "starter=1", "starter=1/2/x", "gold=1/2/3", "pro=-1/1/1", "pro=1/2/3/4/5", "pro=1/2/3/-4"] {
             assert!(bad.parse::<QuotaSettings>().is_err(), "{bad}");
         }
     }

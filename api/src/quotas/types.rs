@@ -19,6 +19,16 @@ pub struct Usage {
     pub events: i64,
     /// Members now
     pub members: i64,
+    /// Bytes of files now, with all their versions and what is being sent
+    pub storage_bytes: i64,
+}
+
+/// What is not counted by the month.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    pub members: i64,
+    /// Bytes.
+    pub storage: i64,
 }
 
 /// What a tenant may use
@@ -31,6 +41,8 @@ pub struct Quotas {
     pub jobs: Quota,
     pub events: Quota,
     pub members: Quota,
+    /// Bytes of files
+    pub storage: Quota,
 }
 
 /// One of the quotas
@@ -42,13 +54,13 @@ pub struct Quota {
 }
 
 impl Usage {
-    pub fn new(period: NaiveDate, [jobs, events]: [i64; 2], members: i64) -> Self {
-        Self { since: midnight(period), jobs, events, members }
+    pub fn new(period: NaiveDate, [jobs, events]: [i64; 2], now: Now) -> Self {
+        Self { since: midnight(period), jobs, events, members: now.members, storage_bytes: now.storage }
     }
 }
 
 impl Quotas {
-    pub fn new(plan: Plan, quotas: PlanQuotas, period: NaiveDate, [jobs, events]: [i64; 2], members: i64) -> Self {
+    pub fn new(plan: Plan, quotas: PlanQuotas, period: NaiveDate, [jobs, events]: [i64; 2], now: Now) -> Self {
         let next = period.checked_add_months(Months::new(1)).unwrap_or(period);
         let quota = |limit: i64, used: i64| Quota { limit, used, remaining: (limit - used).max(0) };
         Self {
@@ -56,7 +68,8 @@ impl Quotas {
             resets_at: midnight(next),
             jobs: quota(quotas.jobs, jobs),
             events: quota(quotas.events, events),
-            members: quota(quotas.members, members),
+            members: quota(quotas.members, now.members),
+            storage: quota(quotas.storage, now.storage),
         }
     }
 }

@@ -86,6 +86,13 @@ pub async fn delete(tx: &mut TenantTx, id: ObjectId, grace: Duration) -> Result<
     Ok(())
 }
 
+/// Gives up an object that is still being written, if it is. One that was stored meanwhile stays.
+pub async fn abandon(tx: &mut TenantTx, id: ObjectId) -> Result<()> {
+    let sql = "update objects set state = 'deleted', delete_after = ledger_now() where id = $1 and state = 'pending'";
+    sqlx::query(sql).bind(id).execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// An object that is all there and was not deleted.
 pub async fn find_stored(tx: &mut TenantTx, id: ObjectId) -> Result<Option<StoredRow>> {
     let sql = "select id, size_bytes, sha256 from objects where id = $1 and state = 'stored'";

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Metric;
 use crate::infra::ids::UserId;
 use crate::jobs::{Job, Queue};
 
@@ -10,7 +9,8 @@ use crate::jobs::{Job, Queue};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SendQuotaNotice {
     pub user: UserId,
-    pub metric: Metric,
+    /// What is counted: a [`Metric`](super::Metric), or `storage`.
+    pub metric: String,
     pub percent: i16,
     pub limit: i64,
 }

@@ -34,6 +34,8 @@ pub struct Overrides {
     pub jobs: Option<i64>,
     pub events: Option<i64>,
     pub members: Option<i64>,
+    /// Bytes of files.
+    pub storage: Option<i64>,
 }
 
 impl fmt::Display for Metric {

@@ -43,6 +43,8 @@ permissions! {
     EventTypesWrite = "event_types:write",
     EventsPublish = "events:publish",
     EventsRead = "events:read",
+    FilesRead = "files:read",
+    FilesWrite = "files:write",
     InvitationsRead = "invitations:read",
     InvitationsWrite = "invitations:write",
     IpRulesRead = "ip_rules:read",

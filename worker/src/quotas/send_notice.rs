@@ -24,7 +24,7 @@ pub async fn send_notice(job: SendQuotaNotice, run: Arc<Run>, ctx: Arc<Context>)
     let variables: Map<String, Value> = Map::from_iter([
         ("name".to_owned(), line(&user.name).into()),
         ("tenant".to_owned(), line(&user.tenant_name).into()),
-        ("metric".to_owned(), job.metric.as_str().into()),
+        ("metric".to_owned(), job.metric.clone().into()),
         ("percent".to_owned(), job.percent.into()),
         ("limit".to_owned(), job.limit.to_string().into()),
     ]);
