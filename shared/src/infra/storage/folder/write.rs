@@ -1,0 +1,138 @@
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::{Key, UNFINISHED, blocking, path};
+use crate::Result;
+use crate::infra::storage::Stored;
+
+/// As much is gathered before a thread writes it.
+const GATHER_BYTES: usize = 1024 * 1024;
+
+/// A file in `.unfinished` that grows. While one lot is written and another thread hashes it, the next is gathered.
+#[derive(Debug)]
+pub(in super::super) struct Writer {
+    root: PathBuf,
+    key: Key,
+    /// None once the file has its place, or is gone.
+    unfinished: Option<PathBuf>,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+    size_bytes: u64,
+    /// None after a failure.
+    state: Option<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: File,
+    hash: Sha256,
+}
+
+impl Writer {
+    pub(super) async fn create(root: PathBuf, key: Key) -> Result<Self> {
+        let name = format!("{}.{}.{}", key.tenant(), key.object(), Uuid::new_v4());
+        let unfinished = root.join(UNFINISHED).join(name);
+        let file = blocking({
+            let path = unfinished.clone();
+            move || match File::create_new(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                    File::create_new(&path)
+                }
+                created => created,
+            }
+        })
+        .await?;
+        Ok(Self {
+            root,
+            key,
+            unfinished: Some(unfinished),
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            size_bytes: 0,
+            state: Some(State { file, hash: Sha256::new() }),
+        })
+    }
+
+    pub(in super::super) async fn push(&mut self, chunk: Bytes) -> Result<()> {
+        self.gathered_bytes += chunk.len();
+        self.gathered.push(chunk);
+        if self.gathered_bytes >= GATHER_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let lot = std::mem::take(&mut self.gathered);
+        self.size_bytes += std::mem::take(&mut self.gathered_bytes) as u64;
+        let mut state = self.state.take().ok_or_else(failed)?;
+        let work = move || {
+            for bytes in &lot {
+                state.file.write_all(bytes)?;
+                state.hash.update(bytes);
+            }
+            Ok(state)
+        };
+        self.state = Some(blocking(work).await?);
+        Ok(())
+    }
+
+    pub(in super::super) async fn finish(mut self) -> Result<Stored> {
+        self.flush().await?;
+        let State { file, hash } = self.state.take().ok_or_else(failed)?;
+        let (root, key) = (self.root.clone(), self.key);
+        let from = self.unfinished.clone().ok_or_else(failed)?;
+        blocking(move || {
+            file.sync_all()?;
+            place(&root, &from, &path(&root, key))
+        })
+        .await?;
+        self.unfinished = None;
+        Ok(Stored { size_bytes: self.size_bytes, sha256: hash.finalize().into() })
+    }
+
+    pub(in super::super) async fn abort(mut self) {
+        if let Some(path) = self.unfinished.take() {
+            let _ = blocking(move || fs::remove_file(path)).await;
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let (Some(path), Ok(runtime)) = (self.unfinished.take(), Handle::try_current()) {
+            runtime.spawn_blocking(move || fs::remove_file(path));
+        }
+    }
+}
+
+fn failed() -> crate::Error {
+    super::unavailable("the write failed before")
+}
+
+/// Moves a file to its place, with the folders that it needs, so that it is there after a power cut.
+fn place(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
+    let (Some(shard), Some(tenant)) = (to.parent(), to.parent().and_then(Path::parent)) else { return Ok(()) };
+    // A folder may go between the two lines, with the last object in it.
+    for _ in 0..16 {
+        if !shard.is_dir() {
+            fs::create_dir_all(shard)?;
+            sync(tenant)?;
+            sync(root)?;
+        }
+        match fs::rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {}
+            Err(error) => return Err(error),
+            Ok(()) => return sync(shard),
+        }
+    }
+    Err(io::Error::other("the folder goes as often as it is made"))
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
