@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::url::Url;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
-use url::Url;
 
 use crate::{Error, Result};
 
@@ -17,9 +17,16 @@ use crate::{Error, Result};
 mod folder;
 /// The names of objects.
 mod key;
+/// A bucket of an S3 service.
+mod s3;
+/// STORAGE_URL.
+mod url;
 
 use folder::Folder;
 pub use key::Key;
+use s3::S3;
+
+pub use self::url::{BucketUrl, Keys, StorageArgs, StorageUrl};
 
 /// What [`Error::Unavailable`] calls it.
 const DEPENDENCY: &str = "storage";
@@ -31,6 +38,33 @@ pub struct Storage(Arc<Backend>);
 #[derive(Debug)]
 enum Backend {
     Folder(Folder),
+    S3(S3),
+}
+
+/// How long an S3 service may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    pub connect: Duration,
+    /// One try of a request without content.
+    pub call: Duration,
+    /// One try of a part, eight megabytes.
+    pub part: Duration,
+    /// Between two pieces of content that comes.
+    pub idle: Duration,
+    /// Tries of one request in all.
+    pub tries: u32,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            call: Duration::from_secs(10),
+            part: Duration::from_secs(60),
+            idle: Duration::from_secs(30),
+            tries: 3,
+        }
+    }
 }
 
 /// Content on its way to a reader.
@@ -99,15 +133,32 @@ pub struct Space {
 }
 
 impl Storage {
-    /// Objects below `root`, a folder that is made when it is first written to.
-    pub fn folder(root: impl Into<std::path::PathBuf>) -> Self {
-        Self(Arc::new(Backend::Folder(Folder::new(root.into()))))
+    /// The storage that `url` names. A folder is made, if need be; a bucket is not asked for yet.
+    ///
+    /// # Errors
+    /// Says why a folder cannot be made, or that keys are missing.
+    pub fn open(url: &StorageUrl, keys: Option<&Keys>, deadlines: Deadlines) -> anyhow::Result<Self> {
+        let backend = match (url, keys) {
+            (StorageUrl::Folder(root), _) => Backend::Folder(Folder::open(root)?),
+            (StorageUrl::Bucket(url), Some(keys)) => Backend::S3(S3::new(url, keys, deadlines)?),
+            (StorageUrl::Bucket(_), None) => anyhow::bail!("there are no keys for the bucket"),
+        };
+        Ok(Self(Arc::new(backend)))
+    }
+
+    /// Objects below `root`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn folder(root: impl AsRef<std::path::Path>) -> anyhow::Result<Self> {
+        Ok(Self(Arc::new(Backend::Folder(Folder::open(root.as_ref())?))))
     }
 
     /// Begins to write an object, which is there when [`Writer::finish`] has returned.
     pub async fn write(&self, key: &Key) -> Result<Writer> {
         match &*self.0 {
-            Backend::Folder(folder) => folder.write(*key).await.map(|w| Writer(Inner::Folder(w))),
+            Backend::Folder(folder) => folder.write(*key).await.map(|w| Writer(Inner::Folder(Box::new(w)))),
+            Backend::S3(s3) => Ok(Writer(Inner::S3(Box::new(s3.write(*key))))),
         }
     }
 
@@ -115,6 +166,7 @@ impl Storage {
     pub async fn head(&self, key: &Key) -> Result<Option<Stat>> {
         match &*self.0 {
             Backend::Folder(folder) => folder.head(*key).await,
+            Backend::S3(s3) => s3.head(*key).await,
         }
     }
 
@@ -124,6 +176,7 @@ impl Storage {
     pub async fn read(&self, key: &Key, range: std::ops::Range<u64>) -> Result<Option<ByteStream>> {
         match &*self.0 {
             Backend::Folder(folder) => folder.read(*key, range).await,
+            Backend::S3(s3) => s3.read(*key, range).await,
         }
     }
 
@@ -131,6 +184,7 @@ impl Storage {
     pub async fn delete(&self, key: &Key) -> Result<()> {
         match &*self.0 {
             Backend::Folder(folder) => folder.delete(*key).await,
+            Backend::S3(s3) => s3.delete(*key).await,
         }
     }
 
@@ -141,6 +195,7 @@ impl Storage {
     pub async fn list(&self, after: Option<&Key>, limit: usize) -> Result<Vec<Entry>> {
         match &*self.0 {
             Backend::Folder(folder) => folder.list(after.copied(), limit).await,
+            Backend::S3(s3) => s3.list(after.copied(), limit).await,
         }
     }
 
@@ -148,6 +203,7 @@ impl Storage {
     pub async fn unfinished(&self, after: Option<&Unfinished>, limit: usize) -> Result<Vec<Unfinished>> {
         match &*self.0 {
             Backend::Folder(folder) => folder.unfinished(after, limit).await,
+            Backend::S3(s3) => s3.unfinished(after, limit).await,
         }
     }
 
@@ -155,20 +211,23 @@ impl Storage {
     pub async fn abandon(&self, unfinished: &Unfinished) -> Result<()> {
         match &*self.0 {
             Backend::Folder(folder) => folder.abandon(unfinished).await,
+            Backend::S3(s3) => s3.abandon(unfinished).await,
         }
     }
 
     /// A link to read an object without us. None for a folder, whose objects the API serves.
-    pub async fn presign_get(&self, _key: &Key, _expires: Duration, _as_: &Download) -> Result<Option<Url>> {
+    pub async fn presign_get(&self, key: &Key, expires: Duration, as_: &Download) -> Result<Option<Url>> {
         match &*self.0 {
             Backend::Folder(_) => Ok(None),
+            Backend::S3(s3) => s3.presign_get(*key, expires, as_).await.map(Some),
         }
     }
 
     /// A link to write an object without us. None for a folder.
-    pub async fn presign_put(&self, _key: &Key, _expires: Duration, _what: &Upload) -> Result<Option<PresignedPut>> {
+    pub async fn presign_put(&self, key: &Key, expires: Duration, what: &Upload) -> Result<Option<PresignedPut>> {
         match &*self.0 {
             Backend::Folder(_) => Ok(None),
+            Backend::S3(s3) => s3.presign_put(*key, expires, what).await.map(Some),
         }
     }
 
@@ -176,6 +235,7 @@ impl Storage {
     pub async fn space(&self) -> Result<Space> {
         match &*self.0 {
             Backend::Folder(folder) => folder.space().await,
+            Backend::S3(s3) => s3.space().await,
         }
     }
 }
@@ -186,7 +246,8 @@ pub struct Writer(Inner);
 
 #[derive(Debug)]
 enum Inner {
-    Folder(folder::Writer),
+    Folder(Box<folder::Writer>),
+    S3(Box<s3::Writer>),
 }
 
 impl Writer {
@@ -197,6 +258,7 @@ impl Writer {
     pub async fn push(&mut self, chunk: Bytes) -> Result<()> {
         match &mut self.0 {
             Inner::Folder(writer) => writer.push(chunk).await,
+            Inner::S3(writer) => writer.push(chunk).await,
         }
     }
 
@@ -204,6 +266,7 @@ impl Writer {
     pub async fn finish(self) -> Result<Stored> {
         match self.0 {
             Inner::Folder(writer) => writer.finish().await,
+            Inner::S3(writer) => writer.finish().await,
         }
     }
 
@@ -211,6 +274,7 @@ impl Writer {
     pub async fn abort(self) {
         match self.0 {
             Inner::Folder(writer) => writer.abort().await,
+            Inner::S3(writer) => writer.abort().await,
         }
     }
 }

@@ -10,9 +10,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, stream};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::{ByteStream, Entry, Key, Space, Stat, Unfinished, unavailable};
 use crate::infra::disk::Volume;
@@ -42,8 +45,9 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { volume: Volume::new("objects", root.clone()), root }
+    pub(super) fn open(root: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("the folder {} cannot be made", root.display()))?;
+        Ok(Self { volume: Volume::new("objects", root), root: root.to_owned() })
     }
 
     pub(super) async fn write(&self, key: Key) -> Result<Writer> {
@@ -151,7 +155,11 @@ fn present<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 /// Runs `work` on a thread that may block. Past the deadline it is left alone.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> Result<T> {
-    match tokio::time::timeout(DEADLINE, tokio::task::spawn_blocking(work)).await {
+    joined(spawn_blocking(work)).await
+}
+
+async fn joined<T>(work: JoinHandle<io::Result<T>>) -> Result<T> {
+    match timeout(DEADLINE, work).await {
         Ok(Ok(result)) => result.map_err(fault),
         Ok(Err(panic)) => Err(Error::Internal(panic.into())),
         Err(_) => Err(unavailable(format!("no answer within {} s", DEADLINE.as_secs()))),

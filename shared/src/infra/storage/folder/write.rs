@@ -1,20 +1,22 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::{Key, UNFINISHED, blocking, path};
+use super::{Key, UNFINISHED, blocking, joined, path};
 use crate::Result;
 use crate::infra::storage::Stored;
 
-/// As much is gathered before a thread writes it.
+/// As much is gathered before threads write and hash it.
 const GATHER_BYTES: usize = 1024 * 1024;
 
-/// A file in `.unfinished` that grows. While one lot is written and another thread hashes it, the next is gathered.
+/// A file in `.unfinished` that grows. While one thread writes a lot and another hashes it, the next is gathered.
 #[derive(Debug)]
 pub(in super::super) struct Writer {
     root: PathBuf,
@@ -25,13 +27,34 @@ pub(in super::super) struct Writer {
     gathered_bytes: usize,
     size_bytes: u64,
     /// None after a failure.
-    state: Option<State>,
+    file: Option<Lane<File>>,
+    hash: Option<Lane<Sha256>>,
 }
 
+/// What takes one lot after the other, on a thread that may block.
 #[derive(Debug)]
-struct State {
-    file: File,
-    hash: Sha256,
+enum Lane<T> {
+    Idle(T),
+    Busy(JoinHandle<io::Result<T>>),
+}
+
+impl<T: Send + 'static> Lane<T> {
+    /// Waits for the lot under way.
+    async fn settle(self) -> Result<T> {
+        match self {
+            Self::Idle(taker) => Ok(taker),
+            Self::Busy(work) => joined(work).await,
+        }
+    }
+
+    fn start(mut taker: T, lot: Arc<[Bytes]>, take: fn(&mut T, &[u8]) -> io::Result<()>) -> Self {
+        Self::Busy(spawn_blocking(move || {
+            for bytes in lot.iter() {
+                take(&mut taker, bytes)?;
+            }
+            Ok(taker)
+        }))
+    }
 }
 
 impl Writer {
@@ -56,7 +79,8 @@ impl Writer {
             gathered: Vec::new(),
             gathered_bytes: 0,
             size_bytes: 0,
-            state: Some(State { file, hash: Sha256::new() }),
+            file: Some(Lane::Idle(file)),
+            hash: Some(Lane::Idle(Sha256::new())),
         })
     }
 
@@ -67,23 +91,25 @@ impl Writer {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        let lot = std::mem::take(&mut self.gathered);
+        let (file, hash) = self.settle().await?;
+        let lot: Arc<[Bytes]> = std::mem::take(&mut self.gathered).into();
         self.size_bytes += std::mem::take(&mut self.gathered_bytes) as u64;
-        let mut state = self.state.take().ok_or_else(failed)?;
-        let work = move || {
-            for bytes in &lot {
-                state.file.write_all(bytes)?;
-                state.hash.update(bytes);
-            }
-            Ok(state)
-        };
-        self.state = Some(blocking(work).await?);
+        self.file = Some(Lane::start(file, lot.clone(), |file, bytes| file.write_all(bytes)));
+        self.hash = Some(Lane::start(hash, lot, |hash, bytes| {
+            hash.update(bytes);
+            Ok(())
+        }));
         Ok(())
+    }
+
+    async fn settle(&mut self) -> Result<(File, Sha256)> {
+        let (file, hash) = (self.file.take().ok_or_else(failed)?, self.hash.take().ok_or_else(failed)?);
+        Ok((file.settle().await?, hash.settle().await?))
     }
 
     pub(in super::super) async fn finish(mut self) -> Result<Stored> {
         self.flush().await?;
-        let State { file, hash } = self.state.take().ok_or_else(failed)?;
+        let (file, hash) = self.settle().await?;
         let (root, key) = (self.root.clone(), self.key);
         let from = self.unfinished.clone().ok_or_else(failed)?;
         blocking(move || {
@@ -105,7 +131,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         if let (Some(path), Ok(runtime)) = (self.unfinished.take(), Handle::try_current()) {
-            runtime.spawn_blocking(move || fs::remove_file(path));
+            drop(runtime.spawn_blocking(move || fs::remove_file(path)));
         }
     }
 }
