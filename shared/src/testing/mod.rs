@@ -14,6 +14,8 @@ use crate::infra::redis::{self, Redis};
 pub mod mail;
 /// A page of metrics as Prometheus reads it.
 pub mod metrics;
+/// An S3 service.
+pub mod object_store;
 /// An HTTP server that answers by a script.
 pub mod receiver;
 /// Reports of faults as Sentry receives them.

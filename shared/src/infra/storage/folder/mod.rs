@@ -3,10 +3,10 @@
 //! A shard is the first digits of the object's id, which are its time, to 4.66 hours: folders stay small however many objects
 //! there are, and their order is the order of the ids.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(root: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(root).with_context(|| format!("the folder {} cannot be made", root.display()))?;
+        make(root).with_context(|| format!("the folder {} cannot be made", root.display()))?;
         Ok(Self { volume: Volume::new("objects", root), root: root.to_owned() })
     }
 
@@ -142,6 +142,11 @@ fn stat(metadata: &fs::Metadata) -> Stat {
 
 fn modified_at(metadata: &fs::Metadata) -> DateTime<Utc> {
     metadata.modified().map(DateTime::from).unwrap_or_default()
+}
+
+/// Makes a folder, with all above it, that is nobody else's business.
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// None for what is not there.

@@ -1,5 +1,6 @@
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
-use super::{Key, UNFINISHED, blocking, joined, path};
+use super::{Key, UNFINISHED, blocking, joined, make, path};
 use crate::Result;
 use crate::infra::storage::Stored;
 
@@ -63,10 +64,10 @@ impl Writer {
         let unfinished = root.join(UNFINISHED).join(name);
         let file = blocking({
             let path = unfinished.clone();
-            move || match File::create_new(&path) {
+            move || match create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    path.parent().map_or(Ok(()), fs::create_dir_all)?;
-                    File::create_new(&path)
+                    path.parent().map_or(Ok(()), make)?;
+                    create(&path)
                 }
                 created => created,
             }
@@ -136,6 +137,10 @@ impl Drop for Writer {
     }
 }
 
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
 fn failed() -> crate::Error {
     super::unavailable("the write failed before")
 }
@@ -146,7 +151,7 @@ fn place(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
     // A folder may go between the two lines, with the last object in it.
     for _ in 0..16 {
         if !shard.is_dir() {
-            fs::create_dir_all(shard)?;
+            make(shard)?;
             sync(tenant)?;
             sync(root)?;
         }

@@ -4,6 +4,7 @@
 //! deadline for each and holds no body whole (decision 0036).
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,16 +57,20 @@ pub(super) struct S3 {
 impl S3 {
     pub(super) fn new(url: &BucketUrl, keys: &Keys, deadlines: Deadlines) -> anyhow::Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "its address is the operator's, and each call has a deadline")]
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(deadlines.connect)
-            .http1_only()
-            .build()?;
+            .http1_only();
         let public = url.public_endpoint.as_ref().or(url.endpoint.as_ref());
+        let own = bucket(url, url.endpoint.as_ref(), keys)?;
+        // Names below `localhost` are this machine (RFC 6761), which not every resolver knows: a bucket's is one of them.
+        if let Some(host) = Url::parse(&own.url())?.host_str().filter(|host| host.ends_with(".localhost")) {
+            http = http.resolve(host, (Ipv4Addr::LOCALHOST, 0).into());
+        }
         Ok(Self {
-            http,
-            bucket: Arc::new(bucket(url, url.endpoint.as_ref(), keys)?),
+            http: http.build()?,
+            bucket: Arc::new(own),
             public: Arc::new(bucket(url, public, keys)?),
             deadlines,
             parts: Arc::new(Semaphore::new(PARTS_UNDER_WAY)),
