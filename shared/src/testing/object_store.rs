@@ -208,10 +208,17 @@ fn comes(plan: &mut Option<Plan>, method: &Method) -> Option<Trouble> {
     Some(trouble)
 }
 
-/// s3s-fs, which cannot list unfinished uploads: they are read from its folder.
+/// s3s-fs, which cannot list unfinished uploads and denies access to unknown ones: its folder tells of both.
 struct Server {
     files: FileSystem,
     root: PathBuf,
+}
+
+impl Server {
+    fn known(&self, upload: &str) -> S3Result<()> {
+        let known = self.root.join(format!(".upload-{upload}.json")).exists();
+        known.then_some(()).ok_or_else(|| s3_error!(NoSuchUpload))
+    }
 }
 
 macro_rules! pass_on {
@@ -221,6 +228,27 @@ macro_rules! pass_on {
             $(async fn $method(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
                 self.files.$method(request).await
             })*
+
+            async fn abort_multipart_upload(
+                &self,
+                request: S3Request<AbortMultipartUploadInput>,
+            ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+                self.known(&request.input.upload_id)?;
+                self.files.abort_multipart_upload(request).await
+            }
+
+            async fn complete_multipart_upload(
+                &self,
+                request: S3Request<CompleteMultipartUploadInput>,
+            ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+                self.known(&request.input.upload_id)?;
+                self.files.complete_multipart_upload(request).await
+            }
+
+            async fn upload_part(&self, request: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+                self.known(&request.input.upload_id)?;
+                self.files.upload_part(request).await
+            }
 
             async fn list_multipart_uploads(
                 &self,
@@ -249,15 +277,12 @@ macro_rules! pass_on {
 }
 
 pass_on! {
-    abort_multipart_upload AbortMultipartUploadInput AbortMultipartUploadOutput,
-    complete_multipart_upload CompleteMultipartUploadInput CompleteMultipartUploadOutput,
     create_multipart_upload CreateMultipartUploadInput CreateMultipartUploadOutput,
     delete_object DeleteObjectInput DeleteObjectOutput,
     get_object GetObjectInput GetObjectOutput,
     head_object HeadObjectInput HeadObjectOutput,
     list_objects_v2 ListObjectsV2Input ListObjectsV2Output,
     put_object PutObjectInput PutObjectOutput,
-    upload_part UploadPartInput UploadPartOutput,
 }
 
 /// Of files named `.bucket-<bucket>.object-<key>.upload-<id>.metadata.json`, names in base64.

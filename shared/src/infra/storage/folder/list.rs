@@ -12,6 +12,7 @@ use crate::infra::ids::TenantId;
 
 /// A page of objects, in memory for the page alone: of each folder on the way the smallest names are kept that it may take.
 pub(super) fn objects(root: &Path, after: Option<Key>, limit: usize) -> io::Result<Vec<Entry>> {
+    fs::metadata(root)?; // a volume that is gone is not an empty one
     let mut page = Vec::new();
     let mut from = after.map(|key| key.tenant().0);
     while page.len() < limit {

@@ -148,14 +148,17 @@ fn failed() -> crate::Error {
 /// Moves a file to its place, with the folders that it needs, so that it is there after a power cut.
 fn place(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
     let (Some(shard), Some(tenant)) = (to.parent(), to.parent().and_then(Path::parent)) else { return Ok(()) };
-    // A folder may go between the two lines, with the last object in it.
-    for _ in 0..16 {
+    let enter = || {
         if !shard.is_dir() {
             make(shard)?;
             sync(tenant)?;
             sync(root)?;
         }
-        match fs::rename(from, to) {
+        fs::rename(from, to)
+    };
+    // A folder goes with the last object in it, perhaps just now.
+    for _ in 0..16 {
+        match enter() {
             Err(error) if error.kind() == io::ErrorKind::NotFound && from.exists() => {}
             Err(error) => return Err(error),
             Ok(()) => return sync(shard),

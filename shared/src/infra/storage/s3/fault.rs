@@ -22,16 +22,18 @@ pub(super) enum Fault {
     Strange(String),
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Body {
     #[serde(rename = "Code", default)]
     code: String,
+    #[serde(rename = "Message", default)]
+    message: String,
 }
 
 impl Fault {
     /// What an answer that is no success says.
     pub(super) fn of(status: StatusCode, body: &[u8]) -> Self {
-        let code = quick_xml::de::from_reader::<_, Body>(body).map(|body| body.code).unwrap_or_default();
+        let Body { code, message } = quick_xml::de::from_reader(body).unwrap_or_default();
         let code: String = code.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
         match (status.as_u16(), &*code) {
             (404, "NoSuchBucket") => Self::Down("the bucket does not exist".to_owned()),
@@ -44,7 +46,7 @@ impl Fault {
             (408 | 429 | 500.., _) | (409, "OperationAborted" | "ConditionalRequestConflict") => {
                 Self::Down(format!("answered {} {code}", status.as_u16()))
             }
-            _ => Self::Status(status, code),
+            _ => Self::Status(status, format!("{code} {}", message.chars().take(200).collect::<String>())),
         }
     }
 
