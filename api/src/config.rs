@@ -10,6 +10,7 @@ use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, PublicUrlArgs, StoreArgs};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::TenantId;
+use millwork_shared::infra::storage::StorageArgs;
 use millwork_shared::infra::telemetry::sentry::SentryArgs;
 use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
@@ -86,6 +87,8 @@ pub struct ServeArgs {
     keys: KeyRingArgs,
     #[command(flatten)]
     egress: EgressArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
     /// Listen address [default: 127.0.0.1:8080]
     #[arg(long, env = "API_ADDR")]
     api_addr: Option<String>,
@@ -198,6 +201,7 @@ impl Cli {
         let public_url = args.public_url.read(&args.api_addr, &mut faults);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
         let nets = args.egress.read(&mut faults);
+        let storage = args.storage.read(&mut faults);
         let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
         let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
         let quotas = faults.optional("QUOTAS", &args.quotas, QuotaSettings::from_str);
@@ -209,7 +213,9 @@ impl Cli {
         let traces = args.traces.read(PROCESS, &mut faults);
         let sentry = args.sentry.read(&mut faults);
         faults.finish()?;
-        let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
+        let (Some(stores), Some(keys), Some(addr), Some(public_url), Some(storage)) =
+            (stores, keys, addr, public_url, storage)
+        else {
             anyhow::bail!("a part of the configuration is missing");
         };
         let limits = limits.unwrap_or_default();
@@ -228,6 +234,7 @@ impl Cli {
             dispatcher: Dispatcher::new(stores.redis.clone()),
             redis: stores.redis,
             keys,
+            storage,
             clock: Clock::default(),
             settings,
         });

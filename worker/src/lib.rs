@@ -61,8 +61,9 @@ async fn work(config: config::Config, stop: CancellationToken) -> anyhow::Result
     let dispatcher = Dispatcher::new(stores.redis.clone());
     let mail = config.mailer.reach();
     let folder = mail.folder().map(|folder| Volume::new("mail", folder));
-    let volumes = [Volume::temporary()].into_iter().chain(folder).collect();
-    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes };
+    let volumes = [Volume::temporary()].into_iter().chain(folder).chain(config.storage.volume()).collect();
+    let storage = Some(config.storage.clone());
+    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes, storage };
     tasks::spawn("metrics", METRICS.vitals.watch(probes.clone()));
     let serve = health::serve(config.addr, health::Dependencies { probes, mail }, stop.clone());
     let serve = tasks::spawn("health", serve);
@@ -75,6 +76,7 @@ async fn work(config: config::Config, stop: CancellationToken) -> anyhow::Result
         retention: config.retention,
         egress: egress::Egress::new(config.nets)?,
         deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system(), stores.redis),
+        storage: config.storage,
         mailer: config.mailer,
         public_url: config.public_url,
         dispatcher: dispatcher.clone(),

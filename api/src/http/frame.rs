@@ -176,6 +176,7 @@ mod tests {
             dispatcher: Dispatcher::new(redis.clone()),
             redis,
             keys: Arc::new(KeyRing::parse(&format!("a:{}", STANDARD.encode([1; 32]))).unwrap()),
+            storage: millwork_shared::testing::storage(),
             clock: Clock::default(),
             settings: Settings {
                 public_url: "http://x.example".into(),

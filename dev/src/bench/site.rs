@@ -117,6 +117,7 @@ impl Ground {
             .env("MASTER_KEYS", &self.master_keys)
             .env("MAIL_URL", format!("file://{}/mail", self.scratch.path().display()))
             .env("MAIL_FROM", "bench@example.com")
+            .env("STORAGE_URL", format!("file://{}/objects", self.scratch.path().display()))
             .env("EGRESS_ALLOW_CIDRS", "127.0.0.0/8")
             .env("LOG_FORMAT", "json")
             .envs(variables.iter().copied())

@@ -9,6 +9,7 @@ use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
 use crate::infra::ids::TenantId;
 use crate::infra::redis::{self, Redis};
+use crate::infra::storage::Storage;
 
 /// Mails as their receiver reads them.
 pub mod mail;
@@ -50,6 +51,12 @@ pub fn redis_url() -> String {
 /// A first part of Redis keys that no other test has.
 pub fn key_prefix() -> &'static str {
     Box::leak(format!("t{}", uuid::Uuid::new_v4().simple()).into_boxed_str())
+}
+
+/// A folder of its own for objects, which is made now and goes with the process's other temporary files.
+pub fn storage() -> Storage {
+    let folder = std::env::temp_dir().join(format!("millwork-objects-{}", uuid::Uuid::new_v4().simple()));
+    Storage::folder(folder).expect("a folder can be made")
 }
 
 /// For what must work without one.

@@ -167,6 +167,7 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
         redis,
         keys: Arc::new(KeyRing::parse(&options.master_keys).unwrap()),
+        storage: millwork_shared::testing::storage(),
         clock: db.clock.clone(),
         settings: Settings {
             public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),

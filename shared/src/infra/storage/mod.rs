@@ -11,6 +11,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
 
+use crate::infra::disk::Volume;
 use crate::{Error, Result};
 
 /// A folder on a disk of ours.
@@ -228,6 +229,14 @@ impl Storage {
         match &*self.0 {
             Backend::Folder(_) => Ok(None),
             Backend::S3(s3) => s3.presign_put(*key, expires, what).await.map(Some),
+        }
+    }
+
+    /// The volume that a folder is on.
+    pub fn volume(&self) -> Option<Volume> {
+        match &*self.0 {
+            Backend::Folder(folder) => Some(folder.volume()),
+            Backend::S3(_) => None,
         }
     }
 

@@ -112,7 +112,13 @@ impl Folder {
         blocking(move || present(fs::remove_file(path)).map(|_| ())).await
     }
 
+    pub(super) fn volume(&self) -> Volume {
+        self.volume.clone()
+    }
+
     pub(super) async fn space(&self) -> Result<Space> {
+        let root = self.root.clone();
+        blocking(move || fs::metadata(root)).await?; // the nearest folder that is there would do for the look
         let space = self.volume.look().await.map_err(fault)?;
         Ok(Space { free_bytes: Some(space.free_bytes), size_bytes: Some(space.size_bytes) })
     }
