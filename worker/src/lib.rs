@@ -35,6 +35,8 @@ pub mod jobs;
 pub mod maintenance;
 /// Figures for Prometheus.
 pub mod metrics;
+/// What storage has that the database does not know of, and the other way round.
+pub mod objects;
 /// Mails about quotas.
 pub mod quotas;
 /// Contents page: every feature's handlers.

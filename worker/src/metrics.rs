@@ -8,6 +8,7 @@ use millwork_shared::infra::metrics::{
     Vitals,
 };
 use millwork_shared::jobs::Queue;
+use millwork_shared::objects::sweep::Finding;
 
 /// Everything that this process counts.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::register);
@@ -28,6 +29,7 @@ pub struct Metrics {
     pub leases_lost: IntCounter,
     pub jobs_abandoned: IntCounter,
     pub late_results: IntCounter,
+    swept: IntCounterVec,
 }
 
 /// Figures of one queue.
@@ -86,12 +88,22 @@ impl Metrics {
                 .counter("millwork_jobs_abandoned_total", "Jobs that this worker held when it lost its lease"),
             late_results: registry
                 .counter("millwork_late_results_total", "Results that the ledger refused because the lease was gone"),
+            swept: registry.counters(
+                "millwork_storage_swept_total",
+                "What sweeps of storage found and did; missing and differing objects are losses",
+                &["finding"],
+            ),
             vitals: Vitals::over(registry, "worker"),
         }
     }
 
     pub fn queue(&self, queue: Queue) -> &QueueFigures {
         &self.queues[queue as usize]
+    }
+
+    /// Counts what a sweep did.
+    pub fn swept(&self, finding: Finding, objects: usize) {
+        self.swept.with_label_values(&[finding.as_str()]).inc_by(objects as u64);
     }
 
     /// Says that the worker serves `queue`.

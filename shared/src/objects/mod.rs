@@ -13,13 +13,20 @@
 
 use std::time::Duration;
 
+/// Payloads of the jobs that this feature asks for.
+pub mod jobs;
 /// Links for who has no token.
 pub mod link;
 /// Every statement on `objects`.
 pub mod queries;
+/// What a sweep asks and writes.
+pub mod sweep;
 
 /// How often the writer of an object says that it is still at it.
 pub const TOUCH: Duration = Duration::from_secs(60);
+
+/// How long nobody may say of an object that they are at it, before the sweep gives it up.
+pub const GRACE: Duration = Duration::from_secs(3_600);
 
 /// What an object is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,4 +47,8 @@ impl Purpose {
             Self::Report => "report",
         }
     }
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }

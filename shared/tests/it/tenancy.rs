@@ -100,7 +100,7 @@ async fn as_tenant(owner: &PgPool, tenant: Option<TenantId>, sql: &str) -> Door 
 }
 
 /// Tables of a tenant whose changes are no audit entries: they are work and its history, or kept for a while only.
-const NOT_AUDITED: [&str; 22] = [
+const NOT_AUDITED: [&str; 26] = [
     "audit_chains",
     "audit_logs",
     "batches",

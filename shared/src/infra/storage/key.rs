@@ -18,6 +18,11 @@ impl Key {
         Self { tenant, object }
     }
 
+    /// Before all objects of a tenant, or of everybody. No object is called so.
+    pub fn before_all(of: Option<TenantId>) -> Self {
+        Self { tenant: of.unwrap_or(Uuid::nil().into()), object: Uuid::nil().into() }
+    }
+
     pub const fn tenant(&self) -> TenantId {
         self.tenant
     }
