@@ -31,6 +31,8 @@ pub mod jobs;
 pub mod limits;
 /// Figures for Prometheus.
 pub mod metrics;
+/// Sweeping storage at once.
+pub mod objects;
 /// Classes of work, and pausing them.
 pub mod queues;
 /// What a tenant may use by its plan.

@@ -10,8 +10,8 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, ip_rules, jobs, metrics, queues,
-    quotas, roles, schedules, tenants, users, webhooks, workers,
+    admin, alerts, api_keys, audit, auth, batches, events, health, invitations, ip_rules, jobs, metrics, objects,
+    queues, quotas, roles, schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -54,6 +54,7 @@ fn apis() -> impl OpenApi {
         alerts::AlertsApi,
         queues::QueuesApi,
         workers::WorkersApi,
+        objects::SweepApi,
     );
     let webhooks = (events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi);
     let admin =

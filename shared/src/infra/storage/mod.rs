@@ -123,7 +123,7 @@ pub struct Upload {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresignedPut {
     pub url: Url,
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(String, String)>,
 }
 
 /// Room, as far as the storage tells.
@@ -217,18 +217,18 @@ impl Storage {
     }
 
     /// A link to read an object without us. None for a folder, whose objects the API serves.
-    pub async fn presign_get(&self, key: &Key, expires: Duration, as_: &Download) -> Result<Option<Url>> {
+    pub fn presign_get(&self, key: &Key, expires: Duration, as_: &Download) -> Result<Option<Url>> {
         match &*self.0 {
             Backend::Folder(_) => Ok(None),
-            Backend::S3(s3) => s3.presign_get(*key, expires, as_).await.map(Some),
+            Backend::S3(s3) => s3.presign_get(*key, expires, as_).map(Some),
         }
     }
 
     /// A link to write an object without us. None for a folder.
-    pub async fn presign_put(&self, key: &Key, expires: Duration, what: &Upload) -> Result<Option<PresignedPut>> {
+    pub fn presign_put(&self, key: &Key, expires: Duration, what: &Upload) -> Result<Option<PresignedPut>> {
         match &*self.0 {
             Backend::Folder(_) => Ok(None),
-            Backend::S3(s3) => s3.presign_put(*key, expires, what).await.map(Some),
+            Backend::S3(s3) => s3.presign_put(*key, expires, what).map(Some),
         }
     }
 
