@@ -192,7 +192,7 @@ async fn a_sweep_at_a_tenants_wish_is_done_once_at_a_time_and_tells_what_it_foun
     let dry = owner.post("/files/sweep", json!({ "dry_run": true })).await.expect(202)["data"]["id"].clone();
     let id = owner.post("/files/sweep", json!({})).await.expect(202)["data"]["id"].clone();
     owner.post("/files/sweep", json!({})).await.problem(409, "job_not_unique");
-    owner.post("/files/sweep", json!({ "dry": true })).await.problem(422, "validation_failed");
+    owner.post("/files/sweep", json!({ "dry": true })).await.problem(422, "body_invalid");
     let _worker = app.worker();
     for (id, dry_run) in [(dry, true), (id, false)] {
         let job = owner.until(id.as_str().unwrap(), "succeeded").await;
