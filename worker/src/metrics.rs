@@ -54,6 +54,13 @@ impl Metrics {
             claimed: claimed.with_label_values(&[queue.as_str()]),
             running: running.with_label_values(&[queue.as_str()]),
         });
+        let swept = registry.counters(
+            "millwork_storage_swept_total",
+            "What sweeps of storage did; missing objects are losses",
+            &["finding"],
+        );
+        // From the first scrape on, so that an increase is seen.
+        Finding::ALL.into_iter().for_each(|finding| drop(swept.with_label_values(&[finding.as_str()])));
         Self {
             queues,
             slots: registry.int_gauges("millwork_worker_slots", "Handlers that may run at once", &BY_QUEUE),
@@ -88,11 +95,7 @@ impl Metrics {
                 .counter("millwork_jobs_abandoned_total", "Jobs that this worker held when it lost its lease"),
             late_results: registry
                 .counter("millwork_late_results_total", "Results that the ledger refused because the lease was gone"),
-            swept: registry.counters(
-                "millwork_storage_swept_total",
-                "What sweeps of storage found and did; missing and differing objects are losses",
-                &["finding"],
-            ),
+            swept,
             vitals: Vitals::over(registry, "worker"),
         }
     }
