@@ -85,7 +85,9 @@ fn every_process_tells_of_its_dependencies_in_one_form() {
     ]);
     let poor = health(&without_storage);
     assert_eq!((&poor["status"], &poor["checks"]["storage"]["status"]), (&"degraded".into(), &"degraded".into()));
-    assert!(without_storage.metrics().contains("\nmillwork_dependency_up{dependency=\"storage\"} 0\n"));
+    wait_for("a worker's saying that its storage is away", SOON, || {
+        without_storage.metrics().contains("\nmillwork_dependency_up{dependency=\"storage\"} 0\n")
+    });
 
     cluster.redis.stop().unwrap();
     for member in [&cluster.api, &worker, cluster.scheduler.as_ref().unwrap()] {

@@ -170,3 +170,36 @@ fn place(root: &Path, from: &Path, to: &Path) -> io::Result<()> {
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Error;
+    use crate::infra::ids::{ObjectId, TenantId};
+
+    /// A device that is always full stands for a disk that is.
+    #[tokio::test]
+    async fn a_full_disk_is_said_and_leaves_nothing_behind() {
+        let root = std::env::temp_dir().join(format!("millwork-full-{}", Uuid::new_v4().simple()));
+        let key = Key::of(TenantId::generate(), ObjectId::generate());
+        for lots in [0, 1, 2] {
+            let mut writer = Writer::create(root.clone(), key).await.unwrap();
+            writer.file = Some(Lane::Idle(File::options().write(true).open("/dev/full").unwrap()));
+            writer.push(vec![0].into()).await.unwrap(); // is gathered only
+            let mut failed = None;
+            for _ in 0..lots {
+                failed = writer.push(vec![0; GATHER_BYTES].into()).await.err();
+            }
+            assert_eq!(failed.is_some(), lots == 2, "the next lot learns of it");
+            let unfinished = writer.unfinished.clone().unwrap();
+            let at_the_end = writer.finish().await.unwrap_err();
+            let error = failed.unwrap_or(at_the_end);
+            let Error::Unavailable { dependency: "storage", cause } = error else { panic!("{error:?}") };
+            assert_eq!(cause, "no space is left");
+            while unfinished.exists() {
+                tokio::task::yield_now().await;
+            }
+        }
+        fs::remove_dir_all(root).unwrap();
+    }
+}
