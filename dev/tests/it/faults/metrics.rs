@@ -79,7 +79,7 @@ fn every_process_tells_of_its_dependencies_in_one_form() {
 
     assert!(health(&worker)["checks"]["storage"]["free_bytes"].is_number());
     let without_storage = cluster.spawn_worker_with(&[
-        ("STORAGE_URL", "s3://bucket?endpoint=http://127.0.0.1:1"),
+        ("STORAGE_URL", "s3://bucket?endpoint=http://127.0.0.1:1&path_style=true"),
         ("AWS_ACCESS_KEY_ID", "id"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
     ]);

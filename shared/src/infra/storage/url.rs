@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Deadlines, Storage};
 use crate::infra::config::{Faults, secret, without_password};
@@ -132,6 +132,12 @@ fn bucket(url: &Url) -> Result<BucketUrl, String> {
             other => return Err(format!("`{other}` is none of endpoint, public_endpoint, region, path_style")),
         }
     }
+    let by_number = |url: &Url| !matches!(url.host(), Some(Host::Domain(_)));
+    if !bucket.path_style && bucket.endpoint.iter().chain(&bucket.public_endpoint).any(by_number) {
+        return Err(
+            "the endpoint is an IP address, which a bucket's name cannot stand before: add path_style=true".into()
+        );
+    }
     Ok(bucket)
 }
 
@@ -189,6 +195,7 @@ mod tests {
             ("s3://bucket?path_style=yes", "path_style is `yes`"),
             ("s3://bucket?style=path", "`style` is none of"),
             ("s3://bucket?region=", "no region"),
+            ("s3://bucket?endpoint=http://127.0.0.1:3900", "add path_style=true"),
             ("file:///proc/none/such", "cannot be made"),
         ] {
             let text = faults(url, "id", "hunter2");
