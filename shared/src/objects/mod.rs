@@ -3,11 +3,11 @@
 //! The row comes first and goes last, so that no crash leaves an object that nobody knows of, or a row that promises one
 //! that is not there:
 //!
-//! 1. [`queries::begin`] makes the row, `pending`, and takes what it reserves of the tenant's quota: committed.
+//! 1. [`begin`](crate::objects::queries::begin) makes the row, `pending`, and takes what it reserves of the tenant's quota: committed.
 //! 2. The object is written under [`Key`](crate::infra::storage::Key); whoever writes it renews the row by
-//!    [`queries::touch`] every [`TOUCH`].
-//! 3. [`queries::store`] makes the row `stored`, in the transaction of the row that refers to it.
-//! 4. [`queries::delete`] makes it `deleted`; after a grace period the sweep deletes the object, then the row.
+//!    [`touch`](crate::objects::queries::touch) every [`TOUCH`](crate::objects::TOUCH).
+//! 3. [`store`](crate::objects::queries::store) makes the row `stored`, in the transaction of the row that refers to it.
+//! 4. [`delete`](crate::objects::queries::delete) makes it `deleted`; after a grace period the sweep deletes the object, then the row.
 //!
 //! What stopped between the first step and the third is found by the sweep, for nobody renews it.
 

@@ -53,10 +53,11 @@ pub fn key_prefix() -> &'static str {
     Box::leak(format!("t{}", uuid::Uuid::new_v4().simple()).into_boxed_str())
 }
 
-/// A folder of its own for objects, which is made now and goes with the process's other temporary files.
+/// A folder of its own for objects, which goes with the test's servers.
 pub fn storage() -> Storage {
-    let folder = std::env::temp_dir().join(format!("millwork-objects-{}", uuid::Uuid::new_v4().simple()));
-    Storage::folder(folder).expect("a folder can be made")
+    let folder = std::env::var_os("MILLWORK_TEST_OBJECTS").map_or_else(std::env::temp_dir, Into::into);
+    Storage::folder(folder.join(format!("millwork-objects-{}", uuid::Uuid::new_v4().simple())))
+        .expect("a folder can be made")
 }
 
 /// For what must work without one.
