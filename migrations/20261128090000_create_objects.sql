@@ -44,12 +44,19 @@ create function quota_bytes(o objects) returns bigint language sql immutable
                 when o.state = 'stored' then o.size_bytes
                 else 0 end;
 
+-- A row that is proposed must satisfy the check before it may meet the one that is there: what is given back is taken from
+-- that one directly.
 create function count_storage() returns trigger language plpgsql as $$
 declare
+    owner  uuid   := coalesce(new.tenant_id, old.tenant_id);
     change bigint := coalesce(quota_bytes(new), 0) - coalesce(quota_bytes(old), 0);
 begin
-    if change <> 0 then
-        insert into storage_usage as u (tenant_id, bytes) values (coalesce(new.tenant_id, old.tenant_id), change)
+    if change = 0 then
+        return null;
+    end if;
+    update storage_usage u set bytes = u.bytes + change where u.tenant_id = owner;
+    if not found then
+        insert into storage_usage as u (tenant_id, bytes) values (owner, change)
             on conflict (tenant_id) do update set bytes = u.bytes + excluded.bytes;
     end if;
     return null;

@@ -10,6 +10,7 @@ use millwork_shared::infra::db::Db;
 use millwork_shared::infra::disk::Volume;
 use millwork_shared::infra::health::Probes;
 use millwork_shared::infra::redis::Redis;
+use millwork_shared::infra::storage::Storage;
 use millwork_shared::infra::tasks;
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::followers::Followers;
@@ -41,6 +42,8 @@ pub struct State {
     pub dispatcher: Dispatcher,
     pub clock: Clock,
     pub keys: Arc<KeyRing>,
+    /// Where the bytes of objects are.
+    pub storage: Storage,
     pub settings: Settings,
     /// Recently checked tokens.
     pub tokens: Arc<TokenCache>,
@@ -74,6 +77,7 @@ pub struct Parts {
     pub redis: Redis,
     pub dispatcher: Dispatcher,
     pub keys: Arc<KeyRing>,
+    pub storage: Storage,
     pub clock: Clock,
     pub settings: Settings,
 }
@@ -82,14 +86,15 @@ impl App {
     /// Also starts the writers of jobs and events, the looks at what they depend on and the ear for revocations, and so must
     /// be called within the runtime.
     pub fn new(parts: Parts) -> Self {
-        let Parts { db, redis, dispatcher, keys, clock, settings } = parts;
+        let Parts { db, redis, dispatcher, keys, storage, clock, settings } = parts;
         let intake = Intake::start(db.system(), dispatcher.clone());
         let followers = Followers::start(db.system(), dispatcher.clone());
         let watch = JobWatch::start(db.clone());
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         let tokens = Arc::new(TokenCache::new(clock.clone()));
         let meter = Arc::new(Meter::new(db.clone(), dispatcher.clone(), clock.clone(), settings.quotas));
-        let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes: vec![Volume::temporary()] };
+        let volumes = [Volume::temporary()].into_iter().chain(storage.volume()).collect();
+        let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes, storage: Some(storage.clone()) };
         let mut looks = Metrics::watch(&probes);
         tasks::join(&mut looks, give_back(meter.clone()));
         Self(Arc::new(State {
@@ -111,6 +116,7 @@ impl App {
             schemas: Schemas::default(),
             clock,
             keys,
+            storage,
             settings,
             ready: AtomicBool::new(false),
         }))

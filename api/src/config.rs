@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use millwork_shared::egress::{AllowedNets, EgressArgs};
+use millwork_shared::files::settings::{FileArgs, FileSettings};
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::{self, Faults, KeyRingArgs, PublicUrlArgs, StoreArgs};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::TenantId;
+use millwork_shared::infra::storage::StorageArgs;
 use millwork_shared::infra::telemetry::sentry::SentryArgs;
 use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
@@ -86,6 +88,8 @@ pub struct ServeArgs {
     keys: KeyRingArgs,
     #[command(flatten)]
     egress: EgressArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
     /// Listen address [default: 127.0.0.1:8080]
     #[arg(long, env = "API_ADDR")]
     api_addr: Option<String>,
@@ -115,6 +119,8 @@ pub struct ServeArgs {
     #[arg(long, env = "CORS_ORIGINS")]
     cors_origins: Option<String>,
     #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
     traces: TraceArgs,
     #[command(flatten)]
     sentry: SentryArgs,
@@ -140,6 +146,8 @@ pub struct Settings {
     pub quotas: QuotaSettings,
     /// Who people may sign in by.
     pub oauth: OAuthSettings,
+    /// What may be stored.
+    pub files: FileSettings,
 }
 
 impl Settings {
@@ -198,6 +206,7 @@ impl Cli {
         let public_url = args.public_url.read(&args.api_addr, &mut faults);
         let registration = faults.optional("REGISTRATION", &args.registration, Registration::from_str);
         let nets = args.egress.read(&mut faults);
+        let storage = args.storage.read(&mut faults);
         let limits = faults.optional("RATE_LIMITS", &args.rate_limits, LimitSettings::from_str);
         let address = faults.optional("AUTH_RATE_LIMIT", &args.auth_rate_limit, parse_address_limit);
         let quotas = faults.optional("QUOTAS", &args.quotas, QuotaSettings::from_str);
@@ -205,11 +214,14 @@ impl Cli {
         let proxies = faults.optional("TRUSTED_PROXIES", &args.trusted_proxies, TrustedProxies::from_str);
         let cors = faults.optional("CORS_ORIGINS", &args.cors_origins, CorsOrigins::from_str);
         let proxies = proxies.unwrap_or_default();
+        let files = args.files.read(&mut faults);
         let server = args.server.read(&proxies, &mut faults);
         let traces = args.traces.read(PROCESS, &mut faults);
         let sentry = args.sentry.read(&mut faults);
         faults.finish()?;
-        let (Some(stores), Some(keys), Some(addr), Some(public_url)) = (stores, keys, addr, public_url) else {
+        let (Some(stores), Some(keys), Some(addr), Some(public_url), Some(storage)) =
+            (stores, keys, addr, public_url, storage)
+        else {
             anyhow::bail!("a part of the configuration is missing");
         };
         let limits = limits.unwrap_or_default();
@@ -221,6 +233,7 @@ impl Cli {
             cors: cors.unwrap_or_default(),
             quotas: quotas.unwrap_or_default(),
             oauth,
+            files,
             limits: LimitSettings { address: address.unwrap_or(limits.address), ..limits },
         };
         let app = App::new(Parts {
@@ -228,6 +241,7 @@ impl Cli {
             dispatcher: Dispatcher::new(stores.redis.clone()),
             redis: stores.redis,
             keys,
+            storage,
             clock: Clock::default(),
             settings,
         });
@@ -323,6 +337,10 @@ mod tests {
             "0",
             "--http-head-timeout-s",
             "x",
+            "--max-file-size-bytes",
+            "x",
+            "--allowed-media-types",
+            "x",
         ]);
         let text = cli.config().err().unwrap().to_string();
         for name in [
@@ -344,6 +362,8 @@ mod tests {
             "CORS_ORIGINS",
             "MAX_CONNECTIONS",
             "HTTP_HEAD_TIMEOUT_S",
+            "MAX_FILE_SIZE_BYTES",
+            "ALLOWED_MEDIA_TYPES",
         ] {
             assert!(text.contains(&format!("\n  {name}: ")), "{name} in {text}");
         }

@@ -17,6 +17,8 @@ pub mod batches;
 pub mod config;
 /// Events and their types.
 pub mod events;
+/// Files that people and programs store.
+pub mod files;
 /// Whether this process, and what it depends on, can serve.
 pub mod health;
 /// The plumbing under every endpoint.
@@ -31,6 +33,8 @@ pub mod jobs;
 pub mod limits;
 /// Figures for Prometheus.
 pub mod metrics;
+/// Sweeping storage at once.
+pub mod objects;
 /// Classes of work, and pausing them.
 pub mod queues;
 /// What a tenant may use by its plan.

@@ -10,8 +10,8 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    admin, alerts, api_keys, audit, auth, batches, events, files, health, invitations, ip_rules, jobs, metrics, queues,
-    quotas, roles, schedules, tenants, users, webhooks, workers,
+    admin, alerts, api_keys, audit, auth, batches, events, files, health, invitations, ip_rules, jobs, metrics,
+    objects, queues, quotas, roles, schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -58,7 +58,13 @@ fn apis() -> impl OpenApi {
         workers::WorkersApi,
     );
     let webhooks = (events::EventsApi, webhooks::WebhooksApi, webhooks::deliveries::DeliveriesApi);
-    let files = (files::FilesApi, files::content::ContentApi, files::direct::DirectApi, files::links::LinksApi);
+    let files = (
+        files::FilesApi,
+        files::content::ContentApi,
+        files::direct::DirectApi,
+        files::links::LinksApi,
+        objects::SweepApi,
+    );
     let admin =
         (admin::AdminApi, admin::sessions::StaffAuthApi, admin::tenants::AdminTenantsApi, admin::users::AdminUsersApi);
     (identity, jobs, webhooks, files, admin)

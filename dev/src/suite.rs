@@ -46,6 +46,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     runner.current_dir(&workspace.root);
     runner.env("MILLWORK_TEST_DATABASE_URL", services.postgres.url());
     runner.env("MILLWORK_TEST_REDIS_URL", services.redis.url());
+    runner.env("MILLWORK_TEST_OBJECTS", scratch.path().join("objects"));
     runner.env("MILLWORK_TEST_ISSUERS", identity.issuers());
     runner.env(BIN_DIR, bin_dir);
     runner.env(find::PG_BIN, &postgres.folder).env(find::REDIS_SERVER, &redis.path);

@@ -31,7 +31,7 @@ fn compose_sets_only_variables_that_are_read_and_all_that_are_required() {
     let set = set_by_compose(&file("docker-compose.yml"));
     let unknown: Vec<_> = set.difference(&read).collect();
     assert!(unknown.is_empty(), "docker-compose.yml sets {unknown:?}, which no binary reads");
-    let required: BTreeSet<_> = ["DATABASE_URL", "REDIS_URL", "MASTER_KEYS"].map(str::to_owned).into();
+    let required: BTreeSet<_> = ["DATABASE_URL", "REDIS_URL", "MASTER_KEYS", "STORAGE_URL"].map(str::to_owned).into();
     assert!(set.is_superset(&required), "docker-compose.yml sets {set:?}; the binaries need {required:?}");
 }
 

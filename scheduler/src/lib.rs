@@ -53,7 +53,7 @@ async fn stand_by(config: config::Config, stop: CancellationToken) -> anyhow::Re
     let stores = config.stores;
     let dispatcher = Dispatcher::new(stores.redis.clone());
     let volumes = vec![Volume::temporary()];
-    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes };
+    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes, storage: None };
     tasks::spawn("metrics", METRICS.vitals.watch(probes.clone()));
     let serve = tasks::spawn("health", health::serve(config.addr, probes, stop.clone()));
     db::wait_for_schema(&stores.db, &stop).await?;

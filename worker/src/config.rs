@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use millwork_shared::egress::{AllowedNets, EgressArgs};
+use millwork_shared::files::media::MediaTypes;
+use millwork_shared::files::settings::FileArgs;
 use millwork_shared::infra::config::{
     Faults, KeyRingArgs, PublicUrl, PublicUrlArgs, StoreArgs, Stores, listen_addr, parse,
 };
 use millwork_shared::infra::crypto::KeyRing;
+use millwork_shared::infra::storage::{Storage, StorageArgs};
 use millwork_shared::infra::telemetry::sentry::SentryArgs;
 use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
@@ -41,6 +44,10 @@ struct Cli {
     webhooks: WebhookArgs,
     #[command(flatten)]
     egress: EgressArgs,
+    #[command(flatten)]
+    storage: StorageArgs,
+    #[command(flatten)]
+    files: FileArgs,
     #[command(flatten)]
     mail: MailArgs,
     #[command(flatten)]
@@ -74,6 +81,8 @@ pub struct Config {
     pub settings: Settings,
     pub webhooks: webhooks::Settings,
     pub nets: AllowedNets,
+    pub storage: Storage,
+    pub media_types: MediaTypes,
     pub retention: Duration,
     pub mailer: Mailer,
     pub public_url: PublicUrl,
@@ -101,12 +110,14 @@ impl Config {
         let days = faults.optional("RETENTION_DAYS", &cli.retention_days, retention_days).unwrap_or(30);
         let webhooks = cli.webhooks.read(&mut faults);
         let nets = cli.egress.read(&mut faults);
+        let storage = cli.storage.read(&mut faults);
+        let media_types = cli.files.read(&mut faults).media_types;
         let mailer = cli.mail.read(&mut faults);
         let public_url = cli.public_url.read(&cli.api_addr, &mut faults);
         let traces = cli.traces.read(PROCESS, &mut faults);
         let sentry = cli.sentry.read(&mut faults);
-        let (Some(stores), Some(keys), Some(addr), Some(webhooks), Some(mailer), Some(public_url)) =
-            (stores, keys, addr, webhooks, mailer, public_url)
+        let (Some(stores), Some(keys), Some(addr), Some(webhooks), Some(storage), Some(mailer), Some(public_url)) =
+            (stores, keys, addr, webhooks, storage, mailer, public_url)
         else {
             faults.finish()?;
             anyhow::bail!("the configuration is not usable");
@@ -115,7 +126,20 @@ impl Config {
         let settings = Settings { queues, grace: Duration::from_secs(grace_s), ..Settings::default() };
         let retention = Duration::from_secs(days * 86_400);
         let telemetry = Telemetry { process: PROCESS, log: cli.log, traces, sentry };
-        Ok(Self { stores, keys, telemetry, addr, settings, webhooks, nets, retention, mailer, public_url })
+        Ok(Self {
+            stores,
+            keys,
+            telemetry,
+            addr,
+            settings,
+            webhooks,
+            nets,
+            storage,
+            media_types,
+            retention,
+            mailer,
+            public_url,
+        })
     }
 }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millwork_shared::files::media::MediaTypes;
 use millwork_shared::infra::clock::Clock;
 use millwork_shared::infra::config::PublicUrl;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{Db, SystemDb};
+use millwork_shared::infra::storage::Storage;
 use millwork_shared::jobs::dispatch::Dispatcher;
 
 use crate::egress::Egress;
@@ -26,6 +28,10 @@ pub struct Context {
     pub egress: Egress,
     pub deliveries: Deliveries,
     pub mailer: Mailer,
+    /// Where the bytes of objects are.
+    pub storage: Storage,
+    /// What may be stored.
+    pub media_types: MediaTypes,
     /// What links in mails start with.
     pub public_url: PublicUrl,
     /// For jobs that make others due.
@@ -59,6 +65,8 @@ impl Context {
             retention: Duration::from_secs(30 * 86_400),
             egress: Egress::new(nets)?,
             deliveries: Deliveries::new(webhooks, db.db.system(), millwork_shared::testing::redis()),
+            storage: millwork_shared::testing::storage(),
+            media_types: MediaTypes::default(),
             mailer: mailer.ok_or_else(|| anyhow::anyhow!("no mailer"))?,
             public_url: "http://millwork.example".parse().map_err(anyhow::Error::msg)?,
             dispatcher: Dispatcher::with_prefix(

@@ -53,8 +53,10 @@ async fn ready(Data(on): Data<&Dependencies>) -> (StatusCode, Json<Value>) {
 #[handler]
 async fn all(Data(on): Data<&Dependencies>) -> (StatusCode, Json<Value>) {
     let mail = probe("mail", Status::Degraded, on.mail.check());
-    let (database, redis, disk, mail) = tokio::join!(on.probes.database(), on.probes.redis(), on.probes.disk(), mail);
-    answer(Report::of([database, redis, disk, mail]))
+    let probes = &on.probes;
+    let (database, redis, disk, storage, mail) =
+        tokio::join!(probes.database(), probes.redis(), probes.disk(), probes.storage(), mail);
+    answer(Report::of([database, redis, disk, storage, mail]))
 }
 
 #[handler]

@@ -23,6 +23,8 @@ pub mod context;
 pub mod egress;
 /// Sends mail: words from templates or from the client, by SMTP or into a folder.
 pub mod email;
+/// Files that clients sent straight to storage.
+pub mod files;
 /// `/health/*` and `/metrics`.
 mod health;
 /// Calls of a URL, made later.
@@ -35,6 +37,8 @@ pub mod jobs;
 pub mod maintenance;
 /// Figures for Prometheus.
 pub mod metrics;
+/// What storage has that the database does not know of, and the other way round.
+pub mod objects;
 /// Mails about quotas.
 pub mod quotas;
 /// Contents page: every feature's handlers.
@@ -61,8 +65,9 @@ async fn work(config: config::Config, stop: CancellationToken) -> anyhow::Result
     let dispatcher = Dispatcher::new(stores.redis.clone());
     let mail = config.mailer.reach();
     let folder = mail.folder().map(|folder| Volume::new("mail", folder));
-    let volumes = [Volume::temporary()].into_iter().chain(folder).collect();
-    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes };
+    let volumes = [Volume::temporary()].into_iter().chain(folder).chain(config.storage.volume()).collect();
+    let storage = Some(config.storage.clone());
+    let probes = Probes { db: stores.db.clone(), dispatcher: dispatcher.clone(), volumes, storage };
     tasks::spawn("metrics", METRICS.vitals.watch(probes.clone()));
     let serve = health::serve(config.addr, health::Dependencies { probes, mail }, stop.clone());
     let serve = tasks::spawn("health", serve);
@@ -75,6 +80,8 @@ async fn work(config: config::Config, stop: CancellationToken) -> anyhow::Result
         retention: config.retention,
         egress: egress::Egress::new(config.nets)?,
         deliveries: webhooks::Deliveries::new(config.webhooks, stores.db.system(), stores.redis),
+        storage: config.storage,
+        media_types: config.media_types,
         mailer: config.mailer,
         public_url: config.public_url,
         dispatcher: dispatcher.clone(),

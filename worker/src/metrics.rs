@@ -8,6 +8,7 @@ use millwork_shared::infra::metrics::{
     Vitals,
 };
 use millwork_shared::jobs::Queue;
+use millwork_shared::objects::sweep::Finding;
 
 /// Everything that this process counts.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::register);
@@ -28,6 +29,7 @@ pub struct Metrics {
     pub leases_lost: IntCounter,
     pub jobs_abandoned: IntCounter,
     pub late_results: IntCounter,
+    swept: IntCounterVec,
 }
 
 /// Figures of one queue.
@@ -52,6 +54,13 @@ impl Metrics {
             claimed: claimed.with_label_values(&[queue.as_str()]),
             running: running.with_label_values(&[queue.as_str()]),
         });
+        let swept = registry.counters(
+            "millwork_storage_swept_total",
+            "What sweeps of storage did; missing objects are losses",
+            &["finding"],
+        );
+        // From the first scrape on, so that an increase is seen.
+        Finding::ALL.into_iter().for_each(|finding| drop(swept.with_label_values(&[finding.as_str()])));
         Self {
             queues,
             slots: registry.int_gauges("millwork_worker_slots", "Handlers that may run at once", &BY_QUEUE),
@@ -86,12 +95,18 @@ impl Metrics {
                 .counter("millwork_jobs_abandoned_total", "Jobs that this worker held when it lost its lease"),
             late_results: registry
                 .counter("millwork_late_results_total", "Results that the ledger refused because the lease was gone"),
+            swept,
             vitals: Vitals::over(registry, "worker"),
         }
     }
 
     pub fn queue(&self, queue: Queue) -> &QueueFigures {
         &self.queues[queue as usize]
+    }
+
+    /// Counts what a sweep did.
+    pub fn swept(&self, finding: Finding, objects: usize) {
+        self.swept.with_label_values(&[finding.as_str()]).inc_by(objects as u64);
     }
 
     /// Says that the worker serves `queue`.

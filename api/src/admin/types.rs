@@ -169,6 +169,8 @@ pub struct AdminQuotas {
     /// Events a month
     pub events: i64,
     pub members: i64,
+    /// Bytes of files
+    pub storage: i64,
     /// What of it is not the plan's; null where it is
     pub overrides: QuotaOverrides,
     pub version: i32,
@@ -176,9 +178,10 @@ pub struct AdminQuotas {
 
 impl AdminQuotas {
     pub fn new(plan: PlanQuotas, overrides: Overrides, version: i32) -> Self {
-        let PlanQuotas { jobs, events, members } = plan.with(overrides);
-        let Overrides { jobs: j, events: e, members: m } = overrides;
-        Self { jobs, events, members, overrides: QuotaOverrides { jobs: j, events: e, members: m }, version }
+        let PlanQuotas { jobs, events, members, storage } = plan.with(overrides);
+        let Overrides { jobs: j, events: e, members: m, storage: s } = overrides;
+        let overrides = QuotaOverrides { jobs: j, events: e, members: m, storage: s };
+        Self { jobs, events, members, storage, overrides, version }
     }
 }
 
@@ -191,11 +194,14 @@ pub struct QuotaOverrides {
     pub events: Option<i64>,
     #[oai(validator(minimum(value = "0"), maximum(value = "1000000")))]
     pub members: Option<i64>,
+    /// Bytes of files
+    #[oai(validator(minimum(value = "0"), maximum(value = "1125899906842624")))]
+    pub storage: Option<i64>,
 }
 
 impl From<QuotaOverrides> for Overrides {
-    fn from(QuotaOverrides { jobs, events, members }: QuotaOverrides) -> Self {
-        Self { jobs, events, members }
+    fn from(QuotaOverrides { jobs, events, members, storage }: QuotaOverrides) -> Self {
+        Self { jobs, events, members, storage }
     }
 }
 

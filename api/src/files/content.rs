@@ -16,9 +16,7 @@ use super::types::{File, check_expiry, clean_name};
 use crate::App;
 use crate::http::content::{Content, Facts, Wanted};
 use crate::http::upload::FileForm;
-use crate::http::{
-    Answer, ApiError, Begun, Caller, Created, Idempotency, IfMatch, Permitted, Result, Time, Work, to,
-};
+use crate::http::{Answer, ApiError, Begun, Caller, Created, Idempotency, IfMatch, Permitted, Result, Time, to};
 use crate::routes::Tag;
 
 pub struct ContentApi;
@@ -158,7 +156,12 @@ async fn receive(app: &App, tenant: TenantId, mut form: FileForm) -> Result<Rece
 }
 
 /// Makes what came a version of the file.
-async fn keep(tx: &mut millwork_shared::infra::db::TenantTx, caller: &Caller, file: FileId, received: &Received) -> Result<()> {
+async fn keep(
+    tx: &mut millwork_shared::infra::db::TenantTx,
+    caller: &Caller,
+    file: FileId,
+    received: &Received,
+) -> Result<()> {
     received.pending.keep(tx, &received.stored).await?;
     let version = NewVersion {
         object: received.pending.object,

@@ -6,7 +6,7 @@ use millwork_shared::files::jobs::VerifyFile;
 use millwork_shared::files::queries::{self as rows, NewFile, NewVersion};
 use millwork_shared::files::{KEEP_VERSIONS, UPLOAD_FOR, VersionState};
 use millwork_shared::infra::ids::{FileId, ObjectId, TenantId};
-use millwork_shared::infra::storage::Key;
+use millwork_shared::infra::storage::{Key, Upload as Announced};
 use millwork_shared::jobs::{NewJob, queries as jobs};
 use millwork_shared::objects::Purpose;
 use millwork_shared::objects::link::Deed;
@@ -121,7 +121,8 @@ impl DirectApi {
             Begun::Work(tx) => tx,
         };
         let number = rows::complete(&mut tx, id).await?;
-        objects::touch(&mut tx, rows::get_version(&mut tx, id, number).await?.object_id).await?;
+        let version = rows::get_version(&mut tx, id, number).await?;
+        objects::touch(&mut tx, version.object_id).await?;
         let mut job = NewJob::of(caller.tenant, &VerifyFile { file: id, number })?.caused_by(&request.cause());
         job.submitted_by = Some(caller.actor());
         let job = [job];
@@ -143,8 +144,12 @@ fn where_to(
     sha256: &[u8],
 ) -> Result<(String, BTreeMap<String, String>, Time)> {
     let key = Key::of(tenant, object);
-    let announced = (body.size_bytes as u64, body.media_type.as_str(), sha256);
-    if let Some(put) = app.storage.presign_put(&key, UPLOAD_FOR, announced)? {
+    let announced = Announced {
+        size_bytes: body.size_bytes as u64,
+        media_type: body.media_type.clone(),
+        sha256: sha256.try_into().ok(),
+    };
+    if let Some(put) = app.storage.presign_put(&key, UPLOAD_FOR, &announced)? {
         return Ok((put.url.into(), put.headers.into_iter().collect(), Time(app.clock.now() + UPLOAD_FOR)));
     }
     let deed = Deed::Put { size_bytes: body.size_bytes };

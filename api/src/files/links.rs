@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use millwork_shared::audit;
+use millwork_shared::audit::queries as audit;
 use millwork_shared::files::queries as rows;
 use millwork_shared::infra::ids::{FileId, ObjectId, TenantId};
 use millwork_shared::infra::storage::{Download, Key};
@@ -67,8 +67,7 @@ impl LinksApi {
         let mut tx = app.db.tenant(link.tenant).await?;
         let object = objects::find_stored(&mut tx, link.object).await?.ok_or_else(none)?;
         tx.commit().await?;
-        let facts =
-            Facts { size: object.size_bytes as u64, sha256: object.sha256, media_type, name, inline };
+        let facts = Facts { size: object.size_bytes as u64, sha256: object.sha256, media_type, name, inline };
         send(&app, &Key::of(link.tenant, link.object), &facts, request).await
     }
 
@@ -101,7 +100,13 @@ pub fn to_read(app: &App, tenant: TenantId, object: ObjectId, facts: &Facts, las
 }
 
 /// A link of our own.
-pub fn of_ours(app: &App, tenant: TenantId, object: ObjectId, deed: Deed, expires_at: DateTime<Utc>) -> Result<ContentLink> {
+pub fn of_ours(
+    app: &App,
+    tenant: TenantId,
+    object: ObjectId,
+    deed: Deed,
+    expires_at: DateTime<Utc>,
+) -> Result<ContentLink> {
     let token = Link { tenant, object, expires_at, deed }.seal(&app.keys)?;
     Ok(ContentLink { url: app.url(&format!("/api/v1/objects/{token}")), expires_at: Time(expires_at) })
 }

@@ -6,8 +6,8 @@ use millwork_shared::infra::db::{PATIENCE, TenantTx};
 use millwork_shared::infra::ids::{ObjectId, TenantId};
 use millwork_shared::infra::storage::{Key, Stored, Writer};
 use millwork_shared::infra::tasks;
+use millwork_shared::objects::TOUCH;
 use millwork_shared::objects::queries::{self as objects};
-use millwork_shared::objects::{Purpose, TOUCH};
 use poem::http::StatusCode;
 use tokio::time::Instant;
 
@@ -96,7 +96,7 @@ impl Receiving {
         let quota = quotas::storage(app, tenant).await;
         let reserved = at_most.map_or(0, |bytes| bytes as i64);
         let object = quotas::reserve(app, tenant, reserved, quota).await?;
-        let mut pending = Pending { app: app.clone(), tenant, object, settled: false };
+        let pending = Pending { app: app.clone(), tenant, object, settled: false };
         let writer = app.storage.write(&Key::of(tenant, object)).await?;
         Ok(Self {
             pending,
@@ -147,7 +147,8 @@ impl Receiving {
     }
 
     async fn finish(mut self) -> Result<(Pending, Stored)> {
-        let writer = self.writer.take().ok_or_else(|| ApiError::internal(anyhow::anyhow!("an upload without a writer")))?;
+        let writer =
+            self.writer.take().ok_or_else(|| ApiError::internal(anyhow::anyhow!("an upload without a writer")))?;
         let stored = writer.finish().await?;
         Ok((self.pending, stored))
     }

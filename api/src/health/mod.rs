@@ -21,14 +21,15 @@ pub fn ready() -> impl Endpoint<Output = Response> {
     })
 }
 
-/// Each dependency with its latency. Down without the database; degraded without Redis, workers or space on the disk.
+/// Each dependency with its latency. Down without the database; degraded without Redis, workers, storage or space on
+/// the disk.
 pub fn all() -> impl Endpoint<Output = Response> {
     make(|request| async move {
         let app = App::of(&request)?;
         let probes = &app.probes;
-        let (database, redis, queues, disk) =
-            tokio::join!(database(app), probes.redis(), probes.queues(), probes.disk());
-        Ok::<_, poem::Error>(answer(&Report::of([database, redis, queues, disk])))
+        let (database, redis, queues, disk, storage) =
+            tokio::join!(database(app), probes.redis(), probes.queues(), probes.disk(), probes.storage());
+        Ok::<_, poem::Error>(answer(&Report::of([database, redis, queues, disk, storage])))
     })
 }
 

@@ -17,8 +17,18 @@ use super::error::{ApiError, Result};
 
 /// RFC 8187's attr-char.
 const NAME_CHARACTERS: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'!').remove(b'#').remove(b'$').remove(b'&').remove(b'+').remove(b'-').remove(b'.')
-    .remove(b'^').remove(b'_').remove(b'`').remove(b'|').remove(b'~');
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
 
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 /// Whatever it is, it runs nothing and loads nothing where a browser shows it.
@@ -108,7 +118,8 @@ impl Facts {
         let value = |text: String| HeaderValue::try_from(text).map_err(ApiError::internal);
         let mut response = match wanted {
             Wanted::NotModified => Response::builder().status(StatusCode::NOT_MODIFIED).finish(),
-            _ => Response::builder().body(Body::from_bytes_stream(futures::TryStreamExt::map_err(bytes, std::io::Error::other))),
+            _ => Response::builder()
+                .body(Body::from_bytes_stream(futures::TryStreamExt::map_err(bytes, std::io::Error::other))),
         };
         let headers = response.headers_mut();
         headers.insert(header::ETAG, value(self.etag())?);
@@ -204,7 +215,8 @@ mod tests {
     }
 
     fn wanted(pairs: &[(HeaderName, &str)]) -> Result<Wanted, u16> {
-        let headers = pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::try_from(*value).unwrap())).collect();
+        let headers =
+            pairs.iter().map(|(name, value)| (name.clone(), HeaderValue::try_from(*value).unwrap())).collect();
         facts("x", "text/plain", false).wanted(&headers).map_err(|error| error.status().as_u16())
     }
 

@@ -44,7 +44,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for Frame<E> {
             "request",
             request.id = info.id(),
             http.method = request.method().as_str(),
-            http.path = request.uri().path(),
+            http.path = logged_path(request.uri().path()),
         );
         // Health checks and scrapes are in no trace.
         let is_traced = traces::are_on() && request.uri().path().starts_with("/api/");
@@ -134,6 +134,12 @@ fn check_size(request: &Request) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// A path as it may be logged: a link to an object is as good as the object.
+fn logged_path(path: &str) -> &str {
+    const LINKS: &str = "/api/v1/objects/";
+    if path.starts_with(LINKS) { LINKS } else { path }
+}
+
 /// Says in the trace what the request was and what became of it.
 fn note_answer(mut span: traces::Span, route: Option<(&str, &str)>, status: StatusCode) {
     if let Some((method, pattern)) = route {
@@ -176,6 +182,7 @@ mod tests {
             dispatcher: Dispatcher::new(redis.clone()),
             redis,
             keys: Arc::new(KeyRing::parse(&format!("a:{}", STANDARD.encode([1; 32]))).unwrap()),
+            storage: millwork_shared::testing::storage(),
             clock: Clock::default(),
             settings: Settings {
                 public_url: "http://x.example".into(),
@@ -186,6 +193,7 @@ mod tests {
                 limits: Default::default(),
                 quotas: Default::default(),
                 oauth: Default::default(),
+                files: Default::default(),
             },
         });
         app.set_ready();

@@ -110,8 +110,7 @@ impl Stream for Streamed {
             Poll::Pending => {
                 let left = self.lap.1;
                 let now = Instant::now();
-                let (_, timer) =
-                    self.waiting.get_or_insert_with(|| (now, Box::pin(sleep_until(now + left))));
+                let (_, timer) = self.waiting.get_or_insert_with(|| (now, Box::pin(sleep_until(now + left))));
                 return timer.as_mut().poll(cx).map(|()| Some(Err(Fault::TooSlow)));
             }
         };

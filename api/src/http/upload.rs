@@ -154,11 +154,8 @@ impl<'a> ApiExtractor<'a> for FileForm {
     fn register(_registry: &mut Registry) {}
 
     fn request_meta() -> Option<MetaRequest> {
-        let form = MetaSchema {
-            properties: vec![("file", binary())],
-            required: vec!["file"],
-            ..MetaSchema::new("object")
-        };
+        let form =
+            MetaSchema { properties: vec![("file", binary())], required: vec!["file"], ..MetaSchema::new("object") };
         let schema = MetaSchemaRef::Inline(Box::new(form));
         let content = vec![MetaMediaType { content_type: "multipart/form-data", schema }];
         Some(MetaRequest { description: None, content, required: true })
@@ -172,7 +169,9 @@ impl<'a> ApiExtractor<'a> for FileForm {
         check_encoding(request.headers())?;
         let media_type = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let boundary = multer::parse_boundary(media_type).map_err(|_| {
-            unsupported("send the content as the part `file` of a form, `Content-Type: multipart/form-data; boundary=…`")
+            unsupported(
+                "send the content as the part `file` of a form, `Content-Type: multipart/form-data; boundary=…`",
+            )
         })?;
         // RFC 2046: 1 to 70 characters. The parser puts it together anew for every piece.
         if boundary.is_empty() || boundary.len() > 70 {

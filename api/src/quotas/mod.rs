@@ -51,10 +51,7 @@ impl QuotasApi {
 async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2], Now)> {
     let mut tx = app.db.tenant(tenant).await?;
     let (period, rows) = queries::list(&mut tx).await?;
-    let now = Now {
-        members: queries::count_members(&mut tx).await?,
-        storage: objects::used_bytes(&mut tx).await?,
-    };
+    let now = Now { members: queries::count_members(&mut tx).await?, storage: objects::used_bytes(&mut tx).await? };
     tx.commit().await?;
     let used = Metric::ALL.map(|metric| {
         let used = rows.iter().find(|(name, _)| name == metric.as_str()).map_or(0, |(_, used)| *used);
@@ -117,7 +114,10 @@ async fn notices(tx: &mut TenantTx, percent: i16, limit: i64) -> Result<Vec<NewJ
     let mut notices = Vec::new();
     if percent > 0 {
         for user in queries::list_owners(tx).await? {
-            notices.push(NewJob::of(tx.tenant(), &SendQuotaNotice { user, metric: "storage".to_owned(), percent, limit })?);
+            notices.push(NewJob::of(
+                tx.tenant(),
+                &SendQuotaNotice { user, metric: "storage".to_owned(), percent, limit },
+            )?);
         }
         jobs::enqueue(tx, &notices).await?;
     }

@@ -66,8 +66,11 @@ impl FromStr for QuotaSettings {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut settings = Self::default();
         for part in text.split(',').map(str::trim) {
-            let fault =
-                || format!("`{part}` is not of the form plan=jobs/events/members/bytes, such as starter=100000/100000/5/1073741824");
+            let fault = || {
+                format!(
+                    "`{part}` is not of the form plan=jobs/events/members/bytes, such as starter=100000/100000/5/1073741824"
+                )
+            };
             let (plan, quotas) = part.split_once('=').ok_or_else(fault)?;
             let plan: Plan = plan.trim().parse()?;
             let quotas: Vec<i64> =
@@ -97,7 +100,9 @@ mod tests {
         assert_eq!(settings.of(Plan::Starter), PlanQuotas { jobs: 1_000, events: 2_000, members: 3, storage: 4 });
         assert_eq!(settings.of(Plan::Pro).storage, MOST_BYTES);
         assert_eq!(settings.of(Plan::Enterprise), QuotaSettings::default().of(Plan::Enterprise));
-        for bad in ["", "starter", "starter=1", "starter=1/2/x", "gold=1/2/3", "pro=-1/1/1", "pro=1/2/3/4/5", "pro=1/2/3/-4"] {
+        for bad in
+            ["", "starter", "starter=1", "starter=1/2/x", "gold=1/2/3", "pro=-1/1/1", "pro=1/2/3/4/5", "pro=1/2/3/-4"]
+        {
             assert!(bad.parse::<QuotaSettings>().is_err(), "{bad}");
         }
     }

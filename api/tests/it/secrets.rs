@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millwork_api::auth::totp;
+use millwork_shared::testing::object_store::ObjectStore;
 use millwork_shared::testing::smtp::SmtpServer;
 use millwork_shared::testing::{HttpReceiver, Reply as Answer, TestDb, redis_url};
 use reqwest::Method;
@@ -146,6 +147,7 @@ async fn no_process_logs_a_secret_whatever_it_is_asked_to_log() {
     }
     let keys = [[7_u8; 32], [9; 32]].map(|key| STANDARD.encode(key));
     keys.iter().for_each(|key| drop(secrets.note("master key", key)));
+    let storage = ObjectStore::start().await;
     let collector = secrets.note("collector's header", "otlp-header-value");
     let fleet = Fleet::start(&[
         ("DATABASE_URL", db.url.clone()),
@@ -153,6 +155,9 @@ async fn no_process_logs_a_secret_whatever_it_is_asked_to_log() {
         ("MASTER_KEYS", format!("new:{},old:{}", keys[0], keys[1])),
         ("MAIL_URL", mails.url()),
         ("MAIL_FROM", "no-reply@example.com".to_owned()),
+        ("STORAGE_URL", storage.url()),
+        ("AWS_ACCESS_KEY_ID", ObjectStore::keys().id),
+        ("AWS_SECRET_ACCESS_KEY", secrets.note("storage key", ObjectStore::keys().secret.expose())),
         ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", free_port())),
         ("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization={collector}")),
@@ -295,6 +300,8 @@ async fn neither_help_nor_a_refusal_of_the_configuration_shows_a_secret() {
         ("REDIS_URL", format!("redis//:{secret}@h")),
         ("MASTER_KEYS", secret.clone()),
         ("MAIL_URL", format!("smtp//u:{secret}@h")),
+        ("STORAGE_URL", format!("s3//u:{secret}@h")),
+        ("AWS_SECRET_ACCESS_KEY", secret.clone()),
         ("SENTRY_DSN", format!("https//{secret}@h/x")),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http//u:{secret}@h")),
         ("OTEL_EXPORTER_OTLP_HEADERS", secret.clone()),
@@ -304,6 +311,8 @@ async fn neither_help_nor_a_refusal_of_the_configuration_shows_a_secret() {
         ("REDIS_URL", format!("redis://:{secret}@h:port")),
         ("MASTER_KEYS", format!("k1:{secret}")),
         ("MAIL_URL", format!("smtp://u:{secret}@h:port,gopher://u:{secret}@h")),
+        ("STORAGE_URL", format!("s3://u:{secret}@bucket?endpoint=https://u:{secret}@h")),
+        ("AWS_SECRET_ACCESS_KEY", secret.clone()),
         ("SENTRY_DSN", format!("https://{secret}@")),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://u:{secret}@h:port")),
         ("OTEL_EXPORTER_OTLP_HEADERS", format!("a b={secret}")),

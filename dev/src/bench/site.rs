@@ -79,6 +79,11 @@ impl Ground {
         Ok(())
     }
 
+    /// The folder of all objects.
+    pub fn objects(&self) -> PathBuf {
+        self.scratch.path().join("objects")
+    }
+
     pub fn psql(&self, database: &str) -> Result<Psql> {
         Psql::connect(&self.postgres, &self.services.postgres, database)
     }
@@ -117,6 +122,7 @@ impl Ground {
             .env("MASTER_KEYS", &self.master_keys)
             .env("MAIL_URL", format!("file://{}/mail", self.scratch.path().display()))
             .env("MAIL_FROM", "bench@example.com")
+            .env("STORAGE_URL", format!("file://{}", self.objects().display()))
             .env("EGRESS_ALLOW_CIDRS", "127.0.0.0/8")
             .env("LOG_FORMAT", "json")
             .envs(variables.iter().copied())

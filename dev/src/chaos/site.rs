@@ -167,6 +167,7 @@ fn environment(scratch: &Scratch, sabotage: Option<Sabotage>) -> Result<Vec<(Str
     let mut variables = vec![
         ("MASTER_KEYS", format!("k1:{}", STANDARD.encode(secret::random::<32>()?))),
         ("MAIL_URL", format!("file://{mails}")),
+        ("STORAGE_URL", format!("file://{}", path("objects"))),
         ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()),
         ("WORKER_QUEUES", QUEUES.to_owned()),
         ("SHUTDOWN_GRACE_S", "5".to_owned()),

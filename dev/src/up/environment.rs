@@ -38,6 +38,7 @@ impl Environment {
             ("PUBLIC_URL", api_url.clone()),
             ("MAIL_URL", format!("file://{}", url_path(&mail_folder))),
             ("MAIL_FROM", "millwork@example.com".to_owned()),
+            ("STORAGE_URL", format!("file://{}", url_path(&home.join("objects")))),
             ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()), // where the demo's receiver listens
             ("LOG_FORMAT", "pretty".to_owned()),
             ("RUST_LIB_BACKTRACE", "0".to_owned()), // errors in a sentence; panics keep their backtrace

@@ -8,6 +8,8 @@ pub mod jobs;
 pub mod media;
 /// Every statement on `files` and `file_versions`.
 pub mod queries;
+/// What may be stored.
+pub mod settings;
 
 /// How long what was deleted can be had back, and keeps its place in storage, though none in the quota.
 pub const GRACE: Duration = Duration::from_secs(7 * 86_400);

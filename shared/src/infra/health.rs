@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::db::Db;
-use super::disk::Volume;
+use super::disk::{self, Volume};
 use super::redis::Nodes;
+use super::storage::Storage;
 use crate::Result;
 use crate::jobs::dispatch::Dispatcher;
 
@@ -58,6 +59,8 @@ pub struct Probes {
     pub dispatcher: Dispatcher,
     /// What it writes to.
     pub volumes: Vec<Volume>,
+    /// Of files; the scheduler has nothing to do with it.
+    pub storage: Option<Storage>,
 }
 
 impl Probes {
@@ -88,6 +91,23 @@ impl Probes {
             Ok((workers == 0).then(|| "no worker is alive: jobs are kept, and wait".to_owned()))
         };
         probe("queues", Status::Degraded, count).await
+    }
+
+    /// Without it files can neither be sent nor had; everything else works.
+    pub async fn storage(&self) -> Check {
+        let mut figures = Map::new();
+        let look = async {
+            let Some(storage) = &self.storage else { return Ok(None) };
+            let space = storage.space().await?;
+            let (Some(free_bytes), Some(size_bytes)) = (space.free_bytes, space.size_bytes) else { return Ok(None) };
+            figures.insert("free_bytes".to_owned(), json!(free_bytes));
+            figures.insert("size_bytes".to_owned(), json!(size_bytes));
+            let low = disk::Space { free_bytes, size_bytes }.is_low();
+            Ok(low.then(|| "little space is left for objects".to_owned()))
+        };
+        let mut check = probe("storage", Status::Degraded, look).await;
+        check.figures = figures;
+        check
     }
 
     /// Whether the volumes have space.

@@ -26,6 +26,8 @@ pub mod redis;
 pub mod sabotage;
 /// SIGTERM and SIGINT as a token.
 pub mod shutdown;
+/// Where the bytes of objects are.
+pub mod storage;
 /// Tasks that keep their span and whose panics are seen.
 pub mod tasks;
 /// Logs, traces, reports of faults.

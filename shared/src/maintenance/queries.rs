@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 15] = [
+pub const EXPIRIES: [Expiry; 17] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -117,6 +117,19 @@ pub const EXPIRIES: [Expiry; 15] = [
                       where b.created_at < ledger_now() - interval '7 days'
                         and not exists (select from job_live l where l.tenant_id = b.tenant_id and l.id = b.job_id)
                       limit 5000))",
+    },
+    Expiry {
+        table: "object_sweeps",
+        delete: "delete from object_sweeps where ctid = any (array(
+                     select s.ctid from object_sweeps s
+                      where s.created_at < ledger_now() - interval '7 days'
+                        and not exists (select from job_live l where l.tenant_id = s.tenant_id and l.id = s.job_id)
+                      limit 5000))",
+    },
+    Expiry {
+        table: "object_sweep_deeds", // of a sweep that failed for good before it told of them
+        delete: "delete from object_sweep_deeds where ctid = any (array(
+                     select ctid from object_sweep_deeds where created_at < ledger_now() - interval '7 days' limit 5000))",
     },
     Expiry {
         table: "workers",

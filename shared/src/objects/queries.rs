@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Purpose;
+use super::{Purpose, seconds};
 use crate::infra::db::TenantTx;
 use crate::infra::ids::ObjectId;
 use crate::{Error, Result};
@@ -124,8 +124,4 @@ pub(crate) async fn hold(tx: &mut TenantTx, wanted: i64, quota: i64) -> Result<U
 
 fn expired() -> Error {
     Error::conflict("upload_expired", "the upload was given up after an hour in which nothing arrived; send it again")
-}
-
-fn seconds(time: Duration) -> i64 {
-    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }

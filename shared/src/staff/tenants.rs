@@ -155,7 +155,7 @@ pub async fn find_overrides(tx: &mut StaffTx, tenant: TenantId) -> Result<(Overr
         version: i32,
     }
     let row: Option<Row> =
-        sqlx::query_as("select jobs, events, members, version from tenant_quotas where tenant_id = $1")
+        sqlx::query_as("select jobs, events, members, storage, version from tenant_quotas where tenant_id = $1")
             .bind(tenant)
             .fetch_optional(&mut **tx)
             .await?;
@@ -165,8 +165,8 @@ pub async fn find_overrides(tx: &mut StaffTx, tenant: TenantId) -> Result<(Overr
 /// Replaces that.
 pub async fn set_overrides(tx: &mut StaffTx, tenant: TenantId, quotas: Overrides) -> Result<i32> {
     Ok(sqlx::query_scalar(
-        "insert into tenant_quotas as q (tenant_id, jobs, events, members) values ($1, $2, $3, $4)
-         on conflict (tenant_id) do update set jobs = $2, events = $3, members = $4, updated_at = ledger_now(),
+        "insert into tenant_quotas as q (tenant_id, jobs, events, members, storage) values ($1, $2, $3, $4, $5)
+         on conflict (tenant_id) do update set jobs = $2, events = $3, members = $4, storage = $5, updated_at = ledger_now(),
                 version = q.version + 1
          returning version",
     )
@@ -174,6 +174,7 @@ pub async fn set_overrides(tx: &mut StaffTx, tenant: TenantId, quotas: Overrides
     .bind(quotas.jobs)
     .bind(quotas.events)
     .bind(quotas.members)
+    .bind(quotas.storage)
     .fetch_one(&mut **tx)
     .await?)
 }

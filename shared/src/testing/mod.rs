@@ -9,11 +9,14 @@ use crate::infra::clock::Clock;
 use crate::infra::db::{self, Db};
 use crate::infra::ids::TenantId;
 use crate::infra::redis::{self, Redis};
+use crate::infra::storage::Storage;
 
 /// Mails as their receiver reads them.
 pub mod mail;
 /// A page of metrics as Prometheus reads it.
 pub mod metrics;
+/// An S3 service.
+pub mod object_store;
 /// An HTTP server that answers by a script.
 pub mod receiver;
 /// Reports of faults as Sentry receives them.
@@ -48,6 +51,13 @@ pub fn redis_url() -> String {
 /// A first part of Redis keys that no other test has.
 pub fn key_prefix() -> &'static str {
     Box::leak(format!("t{}", uuid::Uuid::new_v4().simple()).into_boxed_str())
+}
+
+/// A folder of its own for objects, which goes with the test's servers.
+pub fn storage() -> Storage {
+    let folder = std::env::var_os("MILLWORK_TEST_OBJECTS").map_or_else(std::env::temp_dir, Into::into);
+    Storage::folder(folder.join(format!("millwork-objects-{}", uuid::Uuid::new_v4().simple())))
+        .expect("a folder can be made")
 }
 
 /// For what must work without one.

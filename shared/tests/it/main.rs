@@ -17,6 +17,7 @@ mod progress;
 mod references;
 mod rekey;
 mod stock;
+mod storage;
 mod tenancy;
 mod unique;
 

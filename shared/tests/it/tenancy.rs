@@ -100,7 +100,7 @@ async fn as_tenant(owner: &PgPool, tenant: Option<TenantId>, sql: &str) -> Door 
 }
 
 /// Tables of a tenant whose changes are no audit entries: they are work and its history, or kept for a while only.
-const NOT_AUDITED: [&str; 22] = [
+const NOT_AUDITED: &[&str] = &[
     "audit_chains",
     "audit_logs",
     "batches",
@@ -120,7 +120,11 @@ const NOT_AUDITED: [&str; 22] = [
     "job_unique",
     "job_waits",
     "jobs",
+    "object_sweep_deeds",
+    "object_sweeps",
+    "objects",
     "refresh_tokens",
+    "storage_usage",
     "usage",
     "webhook_deliveries",
 ];

@@ -8,6 +8,7 @@ mod egress;
 mod email;
 mod http_requests;
 mod invitations;
+mod objects;
 mod runtime;
 mod support;
 mod webhooks;

@@ -134,6 +134,8 @@ pub fn context(db: &Db, egress: Egress, mail_url: &str) -> Context {
         retention: Duration::from_secs(86_400),
         egress,
         deliveries: Deliveries::new(webhooks, db.system(), millwork_shared::testing::redis()),
+        storage: millwork_shared::testing::storage(),
+        media_types: Default::default(),
         mailer: mailer.unwrap(),
         public_url: "https://millwork.example.com/m".parse().unwrap(),
         dispatcher: Dispatcher::with_prefix(millwork_shared::testing::redis(), millwork_shared::testing::key_prefix()),

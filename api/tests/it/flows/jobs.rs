@@ -186,6 +186,23 @@ async fn a_thousand_jobs_are_done_once_each_and_counted() {
 }
 
 #[tokio::test]
+async fn a_sweep_at_a_tenants_wish_is_done_once_at_a_time_and_tells_what_it_found() {
+    let app = start().await;
+    let owner = app.quiet_tenant("acme").await.owner;
+    let dry = owner.post("/files/sweep", json!({ "dry_run": true })).await.expect(202)["data"]["id"].clone();
+    let id = owner.post("/files/sweep", json!({})).await.expect(202)["data"]["id"].clone();
+    owner.post("/files/sweep", json!({})).await.problem(409, "job_not_unique");
+    owner.post("/files/sweep", json!({ "dry": true })).await.problem(422, "body_invalid");
+    let _worker = app.worker();
+    for (id, dry_run) in [(dry, true), (id, false)] {
+        let job = owner.until(id.as_str().unwrap(), "succeeded").await;
+        assert_eq!(job["kind"], "files.sweep");
+        assert_eq!(job["result"]["dry_run"], dry_run);
+        assert_eq!(job["result"]["found"]["orphans"], 0, "{job}");
+    }
+}
+
+#[tokio::test]
 async fn a_clean_up_at_a_tenants_wish_is_done() {
     let app = start().await;
     let owner = app.quiet_tenant("acme").await.owner;

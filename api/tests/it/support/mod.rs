@@ -24,6 +24,7 @@ use millwork_api::limits::settings::LimitSettings;
 use millwork_api::quotas::settings::QuotaSettings;
 use millwork_api::{App, Parts, http::server};
 use millwork_shared::egress::AllowedNets;
+use millwork_shared::files::settings::FileSettings;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::{TenantId, UserId};
 use millwork_shared::infra::{redis, tasks};
@@ -62,6 +63,7 @@ pub struct Options {
     pub limits: LimitSettings,
     pub quotas: QuotaSettings,
     pub oauth: OAuthSettings,
+    pub files: FileSettings,
     /// What people outside reach the API by, where that is not where it listens.
     pub public_url: Option<String>,
 }
@@ -80,6 +82,7 @@ impl Default for Options {
             limits: LimitSettings::default(),
             quotas: QuotaSettings::default(),
             oauth: OAuthSettings::default(),
+            files: FileSettings::default(),
             public_url: None,
         }
     }
@@ -167,6 +170,7 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
         redis,
         keys: Arc::new(KeyRing::parse(&options.master_keys).unwrap()),
+        storage: millwork_shared::testing::storage(),
         clock: db.clock.clone(),
         settings: Settings {
             public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),
@@ -177,6 +181,7 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
             limits: options.limits,
             quotas: options.quotas,
             oauth: options.oauth.clone(),
+            files: options.files.clone(),
         },
     });
     if options.ready {

@@ -102,6 +102,7 @@ pub fn cases() -> Vec<Case> {
         needs("events.get").of(Event),
         needs("events.list"),
         needs("events.publish"),
+        needs("files.sweep"),
         needs("ip_rules.create"),
         needs("ip_rules.delete").of(IpRule),
         needs("ip_rules.get").of(IpRule),

@@ -21,6 +21,7 @@ mod peers;
 mod scale;
 mod soak;
 mod submit;
+mod sweep;
 mod tickets;
 mod transport;
 
@@ -42,7 +43,7 @@ pub enum Needs {
     ManyClientsAndTime,
 }
 
-pub const ALL: [Measure; 13] = [
+pub const ALL: [Measure; 14] = [
     Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", needs: MANY, run: submit::run },
     Measure { name: "drain", what: "100,000 waiting jobs, one worker", needs: Needs::Nothing, run: drain::run },
     Measure { name: "both", what: "64 connections submit while one worker keeps pace", needs: MANY, run: both::run },
@@ -65,6 +66,7 @@ pub const ALL: [Measure; 13] = [
         needs: Needs::Nothing,
         run: scale::run,
     },
+    Measure { name: "sweep", what: "storage with 100,000 objects", needs: Needs::Nothing, run: sweep::run },
     Measure { name: "soak", what: "half load for long", needs: Needs::ManyClientsAndTime, run: soak::run },
 ];
 

@@ -57,9 +57,9 @@ fn every_process_tells_of_its_dependencies_in_one_form() {
     let health = |member: &Member| http::get(&format!("{}/health", member.url)).send().unwrap().expect(200).unwrap();
     let scheduler = cluster.scheduler.as_ref().unwrap();
     for (member, checks) in [
-        (&cluster.api, ["database", "disk", "queues", "redis"]),
-        (&worker, ["database", "disk", "mail", "redis"]),
-        (scheduler, ["database", "disk", "queues", "redis"]),
+        (&cluster.api, &["database", "disk", "queues", "redis", "storage"][..]),
+        (&worker, &["database", "disk", "mail", "redis", "storage"]),
+        (scheduler, &["database", "disk", "queues", "redis"]),
     ] {
         let health = health(member);
         assert_eq!(health["status"], "ok", "{health}");
@@ -67,8 +67,8 @@ fn every_process_tells_of_its_dependencies_in_one_form() {
         let shown: Vec<_> = health["checks"].as_object().unwrap().keys().collect();
         assert_eq!(shown, checks);
         for check in checks {
-            assert_eq!(health["checks"][check]["status"], "ok", "{health}");
-            assert!(health["checks"][check]["latency_ms"].is_number(), "{health}");
+            assert_eq!(health["checks"][*check]["status"], "ok", "{health}");
+            assert!(health["checks"][*check]["latency_ms"].is_number(), "{health}");
         }
     }
     assert!(health(&worker)["checks"]["disk"]["volumes"]["mail"]["free_bytes"].is_number());
@@ -76,6 +76,18 @@ fn every_process_tells_of_its_dependencies_in_one_form() {
     let without_mail = cluster.spawn_worker_with(&[("MAIL_URL", "smtp://127.0.0.1:1,smtp://127.0.0.1:2?tls=none")]);
     let poor = health(&without_mail);
     assert_eq!((&poor["status"], &poor["checks"]["mail"]["status"]), (&"degraded".into(), &"degraded".into()));
+
+    assert!(health(&worker)["checks"]["storage"]["free_bytes"].is_number());
+    let without_storage = cluster.spawn_worker_with(&[
+        ("STORAGE_URL", "s3://bucket?endpoint=http://127.0.0.1:1&path_style=true"),
+        ("AWS_ACCESS_KEY_ID", "id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ]);
+    let poor = health(&without_storage);
+    assert_eq!((&poor["status"], &poor["checks"]["storage"]["status"]), (&"degraded".into(), &"degraded".into()));
+    wait_for("a worker's saying that its storage is away", SOON, || {
+        without_storage.metrics().contains("\nmillwork_dependency_up{dependency=\"storage\"} 0\n")
+    });
 
     cluster.redis.stop().unwrap();
     for member in [&cluster.api, &worker, cluster.scheduler.as_ref().unwrap()] {

@@ -82,6 +82,7 @@ impl Cluster {
             ("REDIS_URL", redis_url(&redis, scratch.path())),
             ("MASTER_KEYS", format!("k1:{}", STANDARD.encode([7; 32]))),
             ("MAIL_URL", format!("file://{}", mails.display())),
+            ("STORAGE_URL", format!("file://{}", scratch.path().join("objects").display())),
             ("EGRESS_ALLOW_CIDRS", "127.0.0.0/8".to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
             ("RUST_LOG", "info".to_owned()),

@@ -12,6 +12,8 @@ use crate::{Error, Result};
 
 /// How often stores and volumes are looked at, whether anybody scrapes or not: a scrape asks nobody.
 const EVERY: Duration = Duration::from_secs(5);
+/// Each look at a bucket costs a request that is paid for.
+const EVERY_STORAGE: Duration = Duration::from_secs(30);
 /// Longest time that a store may take to answer before it counts as down.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -74,13 +76,14 @@ impl Vitals {
     pub async fn watch(&self, probes: Probes) {
         tokio::join!(
             lag::measure(&self.lag),
-            self.ask_again("database", || probes.db.ping()),
-            self.ask_again("redis", || self.look_at_redis(&probes)),
+            self.ask_again("database", EVERY, || probes.db.ping()),
+            self.ask_again("redis", EVERY, || self.look_at_redis(&probes)),
             self.look_at_volumes(&probes),
+            self.look_at_storage(&probes),
         );
     }
 
-    async fn ask_again<F: Future<Output = Result<()>>>(&self, dependency: &str, ask: impl Fn() -> F) {
+    async fn ask_again<F: Future<Output = Result<()>>>(&self, dependency: &str, every: Duration, ask: impl Fn() -> F) {
         let (up, latency_s) =
             (self.up.with_label_values(&[dependency]), self.latency_s.with_label_values(&[dependency]));
         loop {
@@ -90,8 +93,13 @@ impl Vitals {
             if answered {
                 latency_s.set(began.elapsed().as_secs_f64());
             }
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(every).await;
         }
+    }
+
+    async fn look_at_storage(&self, probes: &Probes) {
+        let Some(storage) = &probes.storage else { return };
+        self.ask_again("storage", EVERY_STORAGE, || async { storage.space().await.map(|_| ()) }).await;
     }
 
     async fn look_at_redis(&self, probes: &Probes) -> Result<()> {

@@ -231,7 +231,7 @@ pub async fn find_plan(tx: &mut IdentityTx, tenant: TenantId) -> Result<Option<(
         overrides: Overrides,
     }
     let row: Option<Row> = sqlx::query_as(
-        "select t.plan, q.jobs, q.events, q.members
+        "select t.plan, q.jobs, q.events, q.members, q.storage
            from tenants t left join tenant_quotas q on q.tenant_id = t.id where t.id = $1",
     )
     .bind(tenant)

@@ -1,0 +1,4 @@
+//! Files that clients sent straight to storage.
+
+/// The kind `file.verify`.
+pub mod verify;
