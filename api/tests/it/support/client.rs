@@ -39,6 +39,11 @@ impl Client {
         }
     }
 
+    /// A request to wherever.
+    pub fn request_url(&self, method: Method, url: &str) -> RequestBuilder {
+        HTTP.request(method, url)
+    }
+
     /// The id of the person who is signed in, or made the key.
     pub async fn user(&self) -> String {
         self.get("/auth/me").await.expect(200)["data"]["user"]["id"].as_str().unwrap().to_owned()
@@ -69,10 +74,33 @@ impl Client {
         Reply::of(self.request(Method::DELETE, path)).await
     }
 
+    /// A form with one file.
+    pub fn form(&self, method: Method, path: &str, name: &str, media_type: &str, content: &[u8]) -> RequestBuilder {
+        let (head, tail) = form_around(name, media_type);
+        let body = [head.as_bytes(), content, tail.as_bytes()].concat();
+        self.request(method, path).header("content-type", FORM).body(body)
+    }
+
+    /// Uploads a file.
+    pub async fn upload(&self, name: &str, media_type: &str, content: &[u8]) -> Reply {
+        Reply::of(self.form(Method::POST, "/files/upload", name, media_type, content)).await
+    }
+
     /// A POST with an `Idempotency-Key`.
     pub async fn post_once(&self, path: &str, key: &str, body: Value) -> Reply {
         Reply::of(self.request(Method::POST, path).header("idempotency-key", key).json(&body)).await
     }
+}
+
+/// The `Content-Type` of a form.
+pub const FORM: &str = "multipart/form-data; boundary=0b";
+
+/// What a form with one file has before and after its content.
+pub fn form_around(name: &str, media_type: &str) -> (String, String) {
+    let head = format!(
+        "--0b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\nContent-Type: {media_type}\r\n\r\n"
+    );
+    (head, "\r\n--0b--\r\n".to_owned())
 }
 
 /// An answer, read to its end.

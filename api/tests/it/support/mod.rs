@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-pub use client::{Client, Reply};
+pub use client::{Client, FORM, Reply, form_around};
 pub use ledger::PATIENCE;
 use millwork_api::auth::oauth::settings::OAuthSettings;
 use millwork_api::config::{Registration, Settings};
@@ -27,6 +27,7 @@ use millwork_shared::egress::AllowedNets;
 use millwork_shared::files::settings::FileSettings;
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::ids::{TenantId, UserId};
+use millwork_shared::infra::storage::Storage;
 use millwork_shared::infra::{redis, tasks};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::tenants::{Permission, Role, queries as tenants};
@@ -64,6 +65,8 @@ pub struct Options {
     pub quotas: QuotaSettings,
     pub oauth: OAuthSettings,
     pub files: FileSettings,
+    /// A folder of its own unless given.
+    pub storage: Option<Storage>,
     /// What people outside reach the API by, where that is not where it listens.
     pub public_url: Option<String>,
 }
@@ -83,6 +86,7 @@ impl Default for Options {
             quotas: QuotaSettings::default(),
             oauth: OAuthSettings::default(),
             files: FileSettings::default(),
+            storage: None,
             public_url: None,
         }
     }
@@ -170,7 +174,7 @@ async fn serve(db: &TestDb, options: &Options, prefix: &'static str, stop: &Canc
         dispatcher: Dispatcher::with_prefix(redis.clone(), prefix),
         redis,
         keys: Arc::new(KeyRing::parse(&options.master_keys).unwrap()),
-        storage: millwork_shared::testing::storage(),
+        storage: options.storage.clone().unwrap_or_else(millwork_shared::testing::storage),
         clock: db.clock.clone(),
         settings: Settings {
             public_url: options.public_url.clone().unwrap_or_else(|| url.clone()),

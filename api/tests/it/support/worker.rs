@@ -25,6 +25,7 @@ impl TestApp {
         let webhooks = webhooks::Settings { schedule: "1h".parse().unwrap(), timeout: Duration::from_secs(5) };
         let mut context = Context::for_test(&self.db, self.app.keys.clone(), nets, webhooks).unwrap();
         context.dispatcher = self.app.dispatcher.clone();
+        context.storage = self.app.storage.clone();
         let runtime = Runtime {
             settings: Settings { queues: BTreeMap::from(Queue::ALL.map(|queue| (queue, 20))), ..Settings::default() },
             registry: registry(Arc::new(context)),

@@ -18,6 +18,7 @@ pub enum Object {
     Delivery,
     Event,
     EventType,
+    File,
     IpRule,
     Invitation,
     Job,
@@ -102,7 +103,19 @@ pub fn cases() -> Vec<Case> {
         needs("events.get").of(Event),
         needs("events.list"),
         needs("events.publish"),
+        needs("files.complete").of(File),
+        needs("files.content").of(File),
+        needs("files.delete").of(File),
+        needs("files.get").of(File),
+        needs("files.list"),
+        needs("files.presign"),
+        needs("files.replace").of(File).sending_form(),
+        needs("files.restore").of(File),
         needs("files.sweep"),
+        needs("files.update").of(File).sending(json!({ "name": "x" })),
+        needs("files.upload"),
+        needs("files.url").of(File),
+        needs("files.versions").of(File),
         needs("ip_rules.create"),
         needs("ip_rules.delete").of(IpRule),
         needs("ip_rules.get").of(IpRule),
@@ -126,6 +139,8 @@ pub fn cases() -> Vec<Case> {
         needs("jobs.stats"),
         needs("jobs.submit"),
         needs("jobs.submit_batch"),
+        anyone("objects.get").at("x"),
+        anyone("objects.put").at("x"),
         needs("queues.list"),
         needs("queues.pause").at("email"),
         needs("queues.resume").at("email"),
@@ -194,6 +209,7 @@ impl Object {
                 owner.post("/event-types", json!({ "name": name })).await.expect(201);
                 name
             }
+            File => id(owner.upload("a.txt", "text/plain", b"a text").await),
             IpRule => {
                 let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());
                 id(owner.post("/security/ip-rules", json!({ "action": "deny", "cidr": cidr })).await)
@@ -271,10 +287,12 @@ pub struct Case {
     pub place: Place,
     /// One that fits, where an object is looked for only then.
     pub body: Option<Value>,
+    /// A form with a file.
+    pub form: bool,
 }
 
 const fn case(operation: &'static str, who: Who) -> Case {
-    Case { operation, who, place: Place::None, body: None }
+    Case { operation, who, place: Place::None, body: None, form: false }
 }
 
 const fn anyone(operation: &'static str) -> Case {
@@ -300,6 +318,10 @@ impl Case {
 
     fn at(self, name: &'static str) -> Self {
         Self { place: Place::Everybodys(name), ..self }
+    }
+
+    fn sending_form(self) -> Self {
+        Self { form: true, ..self }
     }
 
     fn sending(self, body: Value) -> Self {

@@ -28,6 +28,9 @@ impl Walk {
 
     /// `owner` is of the tenant that has what `name` names.
     fn request(&self, by: &Client, name: &str, owner: &str) -> reqwest::RequestBuilder {
+        if self.case.form {
+            return by.form(self.method.clone(), &self.at(name), "a.txt", "text/plain", b"another text");
+        }
         let request = by.request(self.method.clone(), &self.at(name));
         match &self.case.body {
             Some(body) => {
