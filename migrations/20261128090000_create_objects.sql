@@ -1,4 +1,4 @@
--- Every object in storage has a row, of files, exports and reports alike (decision 0042). The row is committed before the
+-- Every object in storage has a row, of files, exports and reports alike (decision 42). The row is committed before the
 -- object is written and outlives it: what crashed in between is found by comparing the two.
 create table objects (
     tenant_id      uuid not null references tenants (id),

@@ -101,6 +101,10 @@ async fn every_operation_with_a_body_refuses_one_that_does_not_fit() {
     let staff = admin::staff(&app, "olga@millwork.example").await;
     let document = app.anonymous().get("/openapi.json").await.expect(200);
     for (method, path, operation) in operations(&document).iter().filter(|(_, _, op)| op.get("requestBody").is_some()) {
+        assert_eq!(operation["requestBody"]["required"], true, "{path}");
+        if operation["requestBody"]["content"].get("application/json").is_none() {
+            continue; // content, which is tried with the files
+        }
         let client = if path.starts_with("/admin/") { &staff } else { &acme.owner };
         for body in [json!([]), json!({ "surely_unknown": 1 })] {
             let method = method.parse().unwrap();
@@ -109,7 +113,6 @@ async fn every_operation_with_a_body_refuses_one_that_does_not_fit() {
             let problem = reply.problem(422, "body_invalid");
             assert!(!problem["errors"].as_array().unwrap().is_empty(), "{path} {problem}");
         }
-        assert_eq!(operation["requestBody"]["required"], true, "{path}");
     }
 }
 
@@ -131,6 +134,8 @@ async fn every_operation_asks_who_calls_but_those_that_make_it_known() {
         "auth.reset_password",
         "auth.verify_email",
         "invitations.accept",
+        "objects.get", // who holds a link need not say who they are
+        "objects.put",
     ];
     for (method, path, operation) in operations(&document) {
         let id = operation["operationId"].as_str().unwrap();

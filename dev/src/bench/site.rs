@@ -123,6 +123,7 @@ impl Ground {
             .env("MAIL_URL", format!("file://{}/mail", self.scratch.path().display()))
             .env("MAIL_FROM", "bench@example.com")
             .env("STORAGE_URL", format!("file://{}", self.objects().display()))
+            .env("MAX_FILE_SIZE_BYTES", "2147483648")
             .env("EGRESS_ALLOW_CIDRS", "127.0.0.0/8")
             .env("LOG_FORMAT", "json")
             .envs(variables.iter().copied())

@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::Ledger;
 
 /// Columns of bytes that nothing is sealed in: hashes, salts, public keys.
-const NOT_SEALED: [&str; 16] = [
+const NOT_SEALED: [&str; 18] = [
+    "file_versions.claimed_sha256",
+    "objects.sha256",
     "api_keys.secret_hash",
     "audit_logs.hash",
     "audit_logs.prev_hash",
