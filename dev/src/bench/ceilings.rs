@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use super::figure::{Figure, rounded};
 use super::report::Report;
 use super::site::{self, Ground};
-use super::{psql, redis, statistics};
+use super::{redis, statistics};
+use crate::services::psql;
 use crate::{command, interrupt, terminal};
 
 const EACH: Duration = Duration::from_secs(2);

@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::connection::Connection;
 use super::cpu::{Meter, Part};
-use super::psql::Psql;
 use super::site::{DATABASE, Ground, READY_LIMIT, payload};
 use super::{ledger, tenant};
 use crate::process::Process;
+use crate::services::psql::Psql;
 use crate::services::{RedisCluster, ports};
 
 /// On a cluster of three nodes, one of each.

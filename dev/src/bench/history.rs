@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::psql::Psql;
 use super::site::payload;
 use super::tenant;
+use crate::services::psql::Psql;
 use crate::{interrupt, terminal};
 
 /// Rows of one statement.

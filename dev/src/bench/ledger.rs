@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 
-use super::psql::Psql;
 use super::statistics;
+use crate::services::psql::Psql;
 
 /// When a job was taken in: the time in its UUIDv7, in milliseconds.
 const MADE_MS: &str = "('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint";

@@ -33,7 +33,6 @@ mod load;
 mod measures;
 mod memory;
 mod peers;
-pub(crate) mod psql;
 mod report;
 mod sink;
 mod site;

@@ -12,13 +12,13 @@ use super::connection::Connection;
 use super::cpu::{self, Meter, Part};
 use super::figure::rounded;
 use super::load::{Load, Seen};
-use super::psql::Psql;
 use super::redis;
 use super::report::Report;
 use super::{ceilings, ledger, tenant};
 use crate::process::Process;
 use crate::scratch::Scratch;
 use crate::services::find::PostgresBinaries;
+use crate::services::psql::Psql;
 use crate::services::{Services, ports};
 use crate::{secret, terminal, wait};
 

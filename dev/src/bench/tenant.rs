@@ -6,8 +6,8 @@
 use anyhow::Result;
 use sha2::{Digest, Sha256};
 
-use super::psql::Psql;
 use crate::secret;
+use crate::services::psql::Psql;
 
 /// Adds `count` tenants and answers the key of each.
 pub fn add(psql: &mut Psql, count: usize) -> Result<Vec<String>> {

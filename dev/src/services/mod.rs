@@ -30,6 +30,8 @@ pub mod owner;
 /// Free ports that stay free across a restart.
 pub mod ports;
 
+/// A `psql` that is kept running.
+pub mod psql;
 /// A plain connection to Redis.
 pub mod redis_client;
 

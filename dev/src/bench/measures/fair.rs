@@ -9,12 +9,12 @@ use super::latency::{Client, paced};
 use crate::bench::Options;
 use crate::bench::connection::Connection;
 use crate::bench::figure::{Figure, Target, rounded};
-use crate::bench::psql::Psql;
 use crate::bench::report::Report;
 use crate::bench::sink::Sink;
 use crate::bench::site::{DATABASE, Ground, Site, echo_job, pause};
 use crate::bench::statistics::percentile;
 use crate::bench::tenant;
+use crate::services::psql::Psql;
 use crate::terminal;
 
 /// What A has waiting all the time.

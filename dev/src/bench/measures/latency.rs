@@ -8,12 +8,12 @@ use crate::bench::Options;
 use crate::bench::connection::Connection;
 use crate::bench::cpu::{self, Usage};
 use crate::bench::figure::{Figure, Target, rounded};
-use crate::bench::psql::Psql;
 use crate::bench::report::Report;
 use crate::bench::sink::now_ns;
 use crate::bench::site::{Ground, Site, echo_job};
 use crate::bench::statistics::percentile;
 use crate::bench::tenant;
+use crate::services::psql::Psql;
 use crate::{interrupt, secret, wait};
 
 pub const PER_S: f64 = 50.0;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Done;
-use crate::bench::psql::Psql;
 use crate::chaos::clients;
 use crate::chaos::plan::Stroke;
 use crate::chaos::rest;
 use crate::chaos::site::Site;
+use crate::services::psql::Psql;
 use crate::wait;
 
 /// Replaying its log takes its time.

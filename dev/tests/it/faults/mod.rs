@@ -2,6 +2,7 @@
 
 mod api;
 mod control;
+mod files;
 mod mail;
 mod metrics;
 mod network;

@@ -40,6 +40,10 @@ impl Client {
         Self { token: answer["data"]["access_token"].as_str().unwrap().to_owned(), base }
     }
 
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// What is there. An answer that says when to come back is taken at its word, for a while.
     pub fn get(&self, path: &str) -> Value {
         let began = Instant::now();

@@ -1,10 +1,12 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use millwork_dev::process::{Process, binary};
 use millwork_dev::scratch::Scratch;
+use millwork_dev::services::find::PostgresBinaries;
+use millwork_dev::services::psql::Psql;
 use millwork_dev::services::{Postgres, Redis, RedisCluster};
 
 use super::{Client, Member, SOON, Wire, wait_for};
@@ -122,6 +124,19 @@ impl Cluster {
     /// Waits until no job is live.
     pub fn wait_until_all_ended(&self, limit: Duration) {
         wait_for("the end of all jobs", limit, || self.client.live() == 0);
+    }
+
+    /// The folder of all objects.
+    pub fn objects(&self) -> PathBuf {
+        self.scratch.path().join("objects")
+    }
+
+    /// Runs statements as PostgreSQL's superuser.
+    pub fn sql(&self, statements: &str) {
+        Psql::connect(&PostgresBinaries::find().unwrap().unwrap(), &self.postgres, "millwork")
+            .unwrap()
+            .rows(statements)
+            .unwrap();
     }
 
     /// What the API says of itself: `ok`, `degraded`, `down`.
