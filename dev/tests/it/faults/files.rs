@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -70,7 +70,7 @@ fn begin(cluster: &Cluster, part: &[u8]) -> TcpStream {
     let length = HEAD.len() + CONTENT + TAIL.len();
     write!(
         stream,
-        "POST /api/v1/files/upload HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\n\
+        "POST /api/v1/files/upload HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
          content-type: multipart/form-data; boundary=0b\r\ncontent-length: {length}\r\n\r\n{HEAD}",
         cluster.client.token()
     )
@@ -83,7 +83,6 @@ fn begin(cluster: &Cluster, part: &[u8]) -> TcpStream {
 fn upload(cluster: &Cluster, content: &[u8]) -> String {
     let mut stream = begin(cluster, content);
     stream.write_all(TAIL.as_bytes()).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
     let answer = std::io::read_to_string(stream).unwrap();
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
