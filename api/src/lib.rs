@@ -17,6 +17,8 @@ pub mod batches;
 pub mod config;
 /// Events and their types.
 pub mod events;
+/// What tenants take out.
+pub mod exports;
 /// Files that people and programs store.
 pub mod files;
 /// Whether this process, and what it depends on, can serve.

@@ -16,6 +16,8 @@ pub mod email;
 pub mod error;
 /// Events that tenants publish, and their types.
 pub mod events;
+/// What tenants take out: rows of theirs as a file.
+pub mod exports;
 /// What tenants have stored: names over versions of content.
 pub mod files;
 /// What health checks ask the database.

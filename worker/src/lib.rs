@@ -23,6 +23,8 @@ pub mod context;
 pub mod egress;
 /// Sends mail: words from templates or from the client, by SMTP or into a folder.
 pub mod email;
+/// What tenants take out.
+pub mod exports;
 /// Files that clients sent straight to storage.
 pub mod files;
 /// `/health/*` and `/metrics`.

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
-use crate::{audit, auth, email, files, invitations, jobs, maintenance, objects, quotas};
+use crate::{audit, auth, email, exports, files, invitations, jobs, maintenance, objects, quotas};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
@@ -26,6 +26,8 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
         .with(maintenance::clean_up)
+        .with(exports::run::run)
+        .with(exports::send_ready::send_ready)
         .with(files::verify::verify)
         .with(objects::sweep::sweep)
         .with(jobs::bulk::replay)

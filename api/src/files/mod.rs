@@ -7,7 +7,8 @@ pub mod direct;
 /// Links to content.
 pub mod links;
 mod receive;
-mod types;
+/// Bodies.
+pub mod types;
 
 use millwork_shared::files::queries::{self as rows, Change, Filter};
 use millwork_shared::infra::ids::FileId;

@@ -10,6 +10,7 @@ mod auth;
 mod batches;
 mod browsers;
 mod events;
+mod exports;
 mod files;
 mod flows;
 mod fuzz;

@@ -31,10 +31,11 @@ pub enum Template {
     QueueBacklogged,
     SignInLocked,
     QuotaReached,
+    ExportReady,
 }
 
 impl Template {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
@@ -48,6 +49,7 @@ impl Template {
         Self::QueueBacklogged,
         Self::SignInLocked,
         Self::QuotaReached,
+        Self::ExportReady,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -65,6 +67,7 @@ impl Template {
             Self::QueueBacklogged => "queue_backlogged",
             Self::SignInLocked => "sign_in_locked",
             Self::QuotaReached => "quota_reached",
+            Self::ExportReady => "export_ready",
         }
     }
 
@@ -114,6 +117,17 @@ impl Template {
                         variable("metric", Line),
                         variable("percent", Count),
                         variable("limit", Line),
+                    ]
+                }
+            }
+            Self::ExportReady => {
+                const {
+                    &[
+                        variable("name", Line),
+                        variable("tenant", Line),
+                        variable("what", Line),
+                        variable("rows", Line),
+                        variable("until", Line),
                     ]
                 }
             }

@@ -82,6 +82,7 @@ id!(
     ObjectId
 );
 id!(FileId);
+id!(ExportId);
 id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);

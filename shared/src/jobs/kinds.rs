@@ -186,7 +186,7 @@ mod tests {
         let payload = json!({"to": "a@b.c", "template": "nope", "variables": {}});
         let list = "must be one of welcome, verification, password_reset, password_changed, session_ended, \
                     second_factor_on, second_factor_off, identity_linked, invitation, jobs_failed, queue_backlogged, \
-                    sign_in_locked, quota_reached";
+                    sign_in_locked, quota_reached, export_ready";
         assert_eq!(faults("email.send", payload), [("/template".to_owned(), list.to_owned())]);
     }
 

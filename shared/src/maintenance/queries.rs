@@ -40,7 +40,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 17] = [
+pub const EXPIRIES: [Expiry; 18] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -130,6 +130,12 @@ pub const EXPIRIES: [Expiry; 17] = [
         table: "object_sweep_deeds", // of a sweep that failed for good before it told of them
         delete: "delete from object_sweep_deeds where ctid = any (array(
                      select ctid from object_sweep_deeds where created_at < ledger_now() - interval '7 days' limit 5000))",
+    },
+    Expiry {
+        table: "exports", // whose objects have gone
+        delete: "delete from exports where ctid = any (array(
+                     select ctid from exports
+                      where created_at < ledger_now() - interval '30 days' and object_id is null limit 5000))",
     },
     Expiry {
         table: "workers",

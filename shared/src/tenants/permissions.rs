@@ -43,6 +43,8 @@ permissions! {
     EventTypesWrite = "event_types:write",
     EventsPublish = "events:publish",
     EventsRead = "events:read",
+    ExportsRead = "exports:read",
+    ExportsWrite = "exports:write",
     FilesRead = "files:read",
     FilesWrite = "files:write",
     InvitationsRead = "invitations:read",

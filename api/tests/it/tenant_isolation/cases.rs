@@ -18,6 +18,7 @@ pub enum Object {
     Delivery,
     Event,
     EventType,
+    Export,
     File,
     IpRule,
     Invitation,
@@ -103,6 +104,11 @@ pub fn cases() -> Vec<Case> {
         needs("events.get").of(Event),
         needs("events.list"),
         needs("events.publish"),
+        needs("exports.cancel").of(Export),
+        needs("exports.create"),
+        needs("exports.download").of(Export),
+        needs("exports.get").of(Export),
+        needs("exports.list"),
         needs("files.complete").of(File),
         needs("files.content").of(File),
         needs("files.delete").of(File),
@@ -209,6 +215,7 @@ impl Object {
                 owner.post("/event-types", json!({ "name": name })).await.expect(201);
                 name
             }
+            Export => id(owner.post("/exports", json!({ "resource": "jobs", "format": "csv" })).await),
             File => id(owner.upload("a.txt", "text/plain", b"a text").await),
             IpRule => {
                 let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());

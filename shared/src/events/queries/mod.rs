@@ -1,9 +1,11 @@
 //! Every statement on the tables of events.
 
+mod announce;
 mod publish;
 mod read;
 mod types;
 
+pub use announce::announce;
 pub use publish::{
     NewDelivery, NewEvent, Published, Route, Topic, insert_deliveries, insert_events, list_published, list_routes,
 };

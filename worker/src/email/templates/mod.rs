@@ -60,6 +60,8 @@ const fn source(template: Template, locale: Locale) -> &'static str {
         (Template::JobsFailed, Locale::De) => include_str!("de/jobs_failed.jinja"),
         (Template::QuotaReached, Locale::En) => include_str!("en/quota_reached.jinja"),
         (Template::QuotaReached, Locale::De) => include_str!("de/quota_reached.jinja"),
+        (Template::ExportReady, Locale::En) => include_str!("en/export_ready.jinja"),
+        (Template::ExportReady, Locale::De) => include_str!("de/export_ready.jinja"),
         (Template::SignInLocked, Locale::En) => include_str!("en/sign_in_locked.jinja"),
         (Template::SignInLocked, Locale::De) => include_str!("de/sign_in_locked.jinja"),
         (Template::QueueBacklogged, Locale::En) => include_str!("en/queue_backlogged.jinja"),

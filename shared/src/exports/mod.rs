@@ -1,0 +1,134 @@
+//! What tenants take out: rows of theirs as a file.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::tenants::Permission;
+
+/// Payloads of the jobs that this feature asks for.
+pub mod jobs;
+/// Every statement on `exports`.
+pub mod queries;
+/// What is exported, page by page.
+pub mod source;
+
+/// How long an export can be downloaded.
+pub const KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Exports of a tenant that wait or run at a time.
+pub const MOST_LIVE: i64 = 10;
+/// What its webhooks are told when an export is ready.
+pub const READY_EVENT: &str = "export.ready";
+
+/// Declares an enum whose variants have names.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$note:meta])* $variant:ident = $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$note])* $variant),* }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                let names = || Self::ALL.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ");
+                let known = Self::ALL.iter().copied().find(|known| known.as_str() == text);
+                known.ok_or_else(|| format!(concat!("`{}` is not ", $what, "; those are {}"), text, names()))
+            }
+        }
+    };
+}
+
+named! {
+    /// What can be exported.
+    Resource: "exported" {
+        Jobs = "jobs",
+        Attempts = "attempts",
+        Events = "events",
+        Deliveries = "deliveries",
+        AuditLogs = "audit_logs",
+        Users = "users",
+        Files = "files",
+    }
+}
+
+named! {
+    Format: "a format" {
+        /// RFC 4180, with a line of names, and nothing that a spreadsheet takes for a formula.
+        Csv = "csv",
+        /// One array.
+        Json = "json",
+        /// An object a line.
+        Ndjson = "ndjson",
+    }
+}
+
+named! {
+    Compression: "a compression" {
+        Gzip = "gzip",
+        Zip = "zip",
+    }
+}
+
+impl Resource {
+    /// What somebody must hold to read it.
+    pub const fn permission(self) -> Permission {
+        match self {
+            Self::Jobs | Self::Attempts => Permission::JobsRead,
+            Self::Events => Permission::EventsRead,
+            Self::Deliveries => Permission::WebhooksRead,
+            Self::AuditLogs => Permission::AuditLogsRead,
+            Self::Users => Permission::UsersRead,
+            Self::Files => Permission::FilesRead,
+        }
+    }
+}
+
+impl Format {
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv",
+            Self::Json => "application/json",
+            Self::Ndjson => "application/x-ndjson",
+        }
+    }
+}
+
+impl Compression {
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::Gzip => "application/gzip",
+            Self::Zip => "application/zip",
+        }
+    }
+}
+
+/// What an export is saved as: `jobs.csv.gz`.
+pub fn file_name(resource: Resource, format: Format, compress: Option<Compression>) -> String {
+    let plain = format!("{}.{}", resource.as_str(), format.as_str());
+    match compress {
+        None => plain,
+        Some(Compression::Gzip) => format!("{plain}.gz"),
+        Some(Compression::Zip) => format!("{plain}.zip"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back_and_others_are_told_what_there_is() {
+        assert!(Resource::ALL.iter().all(|resource| resource.as_str().parse() == Ok(*resource)));
+        assert_eq!("xml".parse::<Format>().unwrap_err(), "`xml` is not a format; those are csv, json, ndjson");
+        assert_eq!(file_name(Resource::AuditLogs, Format::Csv, Some(Compression::Gzip)), "audit_logs.csv.gz");
+    }
+}

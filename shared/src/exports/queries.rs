@@ -1,0 +1,194 @@
+//! Every statement on `exports`.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::source::Filters;
+use super::{Compression, Format, KEPT, MOST_LIVE, Resource};
+use crate::infra::db::{SystemTx, TenantTx};
+use crate::infra::ids::{ActorId, ExportId, JobId, ObjectId, TenantId, UserId};
+use crate::jobs::State;
+use crate::{Error, Result};
+
+/// An export, and where its job stands.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct ExportRow {
+    pub id: ExportId,
+    pub resource: String,
+    pub format: String,
+    pub compress: Option<String>,
+    /// JSON.
+    pub filters: String,
+    pub requested_by: ActorId,
+    pub notify: Option<UserId>,
+    pub job_id: JobId,
+    pub object_id: Option<ObjectId>,
+    pub exported: i64,
+    pub size_bytes: Option<i64>,
+    pub ready_at: Option<DateTime<Utc>>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    is_over: bool,
+    attempt: i16,
+    running: Option<bool>,
+    due: bool,
+    ended: Option<String>,
+    /// Of the job: JSON.
+    pub error: Option<String>,
+    /// Of the job: JSON.
+    pub progress: Option<String>,
+}
+
+impl ExportRow {
+    /// `ready`, `expired`, or how its job stands.
+    pub fn state(&self) -> &'static str {
+        match (self.ready_at, self.is_over) {
+            (Some(_), true) => "expired",
+            (Some(_), false) => "ready",
+            (None, _) => match State::of(self.ended.as_deref(), self.running, self.due, self.attempt) {
+                State::Succeeded => "failed", // an end without an object
+                state => state.as_str(),
+            },
+        }
+    }
+
+    /// What it is of, how, and how small.
+    ///
+    /// # Errors
+    /// Never, but for rows of a later version.
+    pub fn kind(&self) -> Result<(Resource, Format, Option<Compression>)> {
+        let unknown = |fault: String| Error::Internal(anyhow::anyhow!(fault));
+        Ok((
+            self.resource.parse().map_err(unknown)?,
+            self.format.parse().map_err(unknown)?,
+            self.compress.as_deref().map(str::parse).transpose().map_err(unknown)?,
+        ))
+    }
+
+    pub fn filters(&self) -> Result<Filters> {
+        Ok(serde_json::from_str(&self.filters)?)
+    }
+}
+
+/// An export that somebody asks for.
+#[derive(Debug, Clone)]
+pub struct NewExport<'a> {
+    pub id: ExportId,
+    pub resource: Resource,
+    pub format: Format,
+    pub compress: Option<Compression>,
+    pub filters: &'a Filters,
+    pub requested_by: ActorId,
+    pub notify: Option<UserId>,
+    pub job: JobId,
+}
+
+const SELECT: &str = "
+    select e.id, e.resource, e.format, e.compress, e.filters::text as filters, e.requested_by, e.notify, e.job_id, e.object_id,
+           e.exported, e.size_bytes, e.ready_at, e.expires_at, e.created_at,
+           e.ready_at is not null and (e.object_id is null or e.expires_at <= ledger_now()) as is_over,
+           coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
+           coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended, o.error, p.progress
+      from exports e
+      left join job_live l on l.tenant_id = e.tenant_id and l.id = e.job_id
+      left join job_outcomes o on o.tenant_id = e.tenant_id and o.id = e.job_id
+      left join job_progress p on p.tenant_id = e.tenant_id and p.id = e.job_id";
+
+/// # Errors
+/// [`Error::Conflict`] `too_many_exports`.
+pub async fn insert(tx: &mut TenantTx, new: &NewExport<'_>) -> Result<()> {
+    let live: i64 = sqlx::query_scalar(
+        "select count(*) from exports e join job_live l on l.tenant_id = e.tenant_id and l.id = e.job_id
+          where e.tenant_id = $1",
+    )
+    .bind(tx.tenant())
+    .fetch_one(&mut **tx)
+    .await?;
+    if live >= MOST_LIVE {
+        let detail = format!("{live} exports wait or run, as many as may; wait for one, or cancel it");
+        return Err(Error::conflict("too_many_exports", detail));
+    }
+    sqlx::query(
+        "insert into exports (tenant_id, id, resource, format, compress, filters, requested_by, notify, job_id)
+         values ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9)",
+    )
+    .bind(tx.tenant())
+    .bind(new.id)
+    .bind(new.resource.as_str())
+    .bind(new.format.as_str())
+    .bind(new.compress.map(Compression::as_str))
+    .bind(serde_json::to_string(new.filters)?)
+    .bind(new.requested_by)
+    .bind(new.notify)
+    .bind(new.job)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub async fn find(tx: &mut TenantTx, id: ExportId) -> Result<Option<ExportRow>> {
+    let sql = format!("{SELECT} where e.tenant_id = $1 and e.id = $2");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(tx.tenant()).bind(id).fetch_optional(&mut **tx).await?)
+}
+
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn get(tx: &mut TenantTx, id: ExportId) -> Result<ExportRow> {
+    find(tx, id).await?.ok_or(Error::NotFound("export"))
+}
+
+/// Newest first.
+pub async fn list(tx: &mut TenantTx, before: Option<Uuid>, limit: i64) -> Result<Vec<ExportRow>> {
+    let sql =
+        format!("{SELECT} where e.tenant_id = $1 and ($2::uuid is null or e.id < $2) order by e.id desc limit $3");
+    let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(tx.tenant()).bind(before).bind(limit);
+    Ok(query.fetch_all(&mut **tx).await?)
+}
+
+/// Takes the export for the run that writes `object`. Answers the object of a run before it; None when it is ready, or gone.
+pub async fn take(tx: &mut TenantTx, id: ExportId, object: ObjectId) -> Result<Option<Option<ObjectId>>> {
+    let before: Option<Option<ObjectId>> = sqlx::query_scalar(
+        "select object_id from exports where tenant_id = $1 and id = $2 and ready_at is null for no key update",
+    )
+    .bind(tx.tenant())
+    .bind(id)
+    .fetch_optional(&mut **tx)
+    .await?;
+    if before.is_some() {
+        let sql = "update exports set object_id = $3, exported = 0 where tenant_id = $1 and id = $2";
+        sqlx::query(sql).bind(tx.tenant()).bind(id).bind(object).execute(&mut **tx).await?;
+    }
+    Ok(before)
+}
+
+/// Makes an export ready, if the run that wrote `object` is still the one that has it.
+pub async fn finish(tx: &mut TenantTx, id: ExportId, object: ObjectId, exported: i64, size_bytes: i64) -> Result<bool> {
+    let done = sqlx::query(
+        "update exports set exported = $4, size_bytes = $5, ready_at = ledger_now(),
+                expires_at = ledger_now() + $6 * interval '1 s'
+          where tenant_id = $1 and id = $2 and object_id = $3 and ready_at is null",
+    )
+    .bind(tx.tenant())
+    .bind(id)
+    .bind(object)
+    .bind(exported)
+    .bind(size_bytes)
+    .bind(KEPT.as_secs() as i64)
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Gives up the objects of a chunk of exports whose time is over. Answers how many.
+pub async fn expire(tx: &mut SystemTx, only: Option<TenantId>, limit: i64) -> Result<u64> {
+    let sql = "
+        with over as (
+            select tenant_id, object_id from exports
+             where object_id is not null and expires_at <= ledger_now() and ($1::uuid is null or tenant_id = $1)
+             order by expires_at limit $2
+               for no key update skip locked
+        )
+        update objects o set state = 'deleted', delete_after = ledger_now()
+          from over where o.tenant_id = over.tenant_id and o.id = over.object_id and o.state = 'stored'";
+    Ok(sqlx::query(sql).bind(only).bind(limit).execute(&mut **tx).await?.rows_affected())
+}
