@@ -6,6 +6,7 @@ mod auth;
 mod bulk;
 mod egress;
 mod email;
+mod exports;
 mod http_requests;
 mod invitations;
 mod objects;

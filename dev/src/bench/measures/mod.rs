@@ -13,6 +13,7 @@ use super::site::Ground;
 mod both;
 mod drain;
 mod events;
+mod export;
 mod fair;
 mod files;
 mod footprint;
@@ -44,7 +45,7 @@ pub enum Needs {
     ManyClientsAndTime,
 }
 
-pub const ALL: [Measure; 15] = [
+pub const ALL: [Measure; 16] = [
     Measure { name: "submit", what: "POST /jobs from 64 connections, no worker", needs: MANY, run: submit::run },
     Measure { name: "drain", what: "100,000 waiting jobs, one worker", needs: Needs::Nothing, run: drain::run },
     Measure { name: "both", what: "64 connections submit while one worker keeps pace", needs: MANY, run: both::run },
@@ -68,6 +69,7 @@ pub const ALL: [Measure; 15] = [
         run: scale::run,
     },
     Measure { name: "files", what: "a GiB up and down", needs: Needs::Nothing, run: files::run },
+    Measure { name: "export", what: "a million jobs into a file", needs: Needs::Nothing, run: export::run },
     Measure { name: "sweep", what: "storage with 100,000 objects", needs: Needs::Nothing, run: sweep::run },
     Measure { name: "soak", what: "half load for long", needs: Needs::ManyClientsAndTime, run: soak::run },
 ];
