@@ -14,7 +14,7 @@ use millwork_shared::auth::jobs::RotateSigningKeys;
 use millwork_shared::infra::db::{PATIENCE, SystemDb};
 use millwork_shared::jobs::dispatch::{Dispatcher, Ticket};
 use millwork_shared::jobs::{Job, NewJob, Unique, queries};
-use millwork_shared::maintenance::{DeleteExpired, PLATFORM, RollPartitions};
+use millwork_shared::maintenance::{DeleteExpired, DeleteFinished, PLATFORM, RollPartitions};
 use millwork_shared::objects::jobs::SweepObjects;
 
 /// Fires every schedule for ever.
@@ -24,6 +24,7 @@ pub async fn run(system: SystemDb, dispatcher: Dispatcher) {
         clock.every("every 10 minutes", "0 */10 * * * *", &RollPartitions {}),
         clock.every("every minute", "15 * * * * *", &SealAudit {}),
         clock.every("every day", "0 10 3 * * *", &ExpireAudit {}),
+        clock.every("every hour", "0 20 * * * *", &DeleteFinished {}),
         clock.every("every 5 minutes", "30 */5 * * * *", &DeleteExpired {}),
         clock.every("every hour", "0 20 * * * *", &SweepObjects { dry_run: false, grace_s: None }),
         clock.every("every 10 minutes", "45 */10 * * * *", &RotateSigningKeys {}),

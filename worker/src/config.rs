@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use millwork_shared::infra::telemetry::sentry::SentryArgs;
 use millwork_shared::infra::telemetry::traces::TraceArgs;
 use millwork_shared::infra::telemetry::{LogConfig, Telemetry};
 use millwork_shared::jobs::Queue;
+use millwork_shared::maintenance::Retention;
 
 use crate::email::{MailArgs, Mailer};
 use crate::runtime::Settings;
@@ -83,7 +85,7 @@ pub struct Config {
     pub nets: AllowedNets,
     pub storage: Storage,
     pub media_types: MediaTypes,
-    pub retention: Duration,
+    pub retention: Retention,
     pub mailer: Mailer,
     pub public_url: PublicUrl,
 }
@@ -107,7 +109,7 @@ impl Config {
             _ => Queue::ALL.into_iter().map(|queue| (queue, concurrency)).collect(),
         };
         let grace_s = faults.optional("SHUTDOWN_GRACE_S", &cli.shutdown_grace_s, parse::<u64>).unwrap_or(25);
-        let days = faults.optional("RETENTION_DAYS", &cli.retention_days, retention_days).unwrap_or(30);
+        let retention = faults.optional("RETENTION_DAYS", &cli.retention_days, Retention::from_str).unwrap_or_default();
         let webhooks = cli.webhooks.read(&mut faults);
         let nets = cli.egress.read(&mut faults);
         let storage = cli.storage.read(&mut faults);
@@ -124,7 +126,6 @@ impl Config {
         };
         faults.finish()?;
         let settings = Settings { queues, grace: Duration::from_secs(grace_s), ..Settings::default() };
-        let retention = Duration::from_secs(days * 86_400);
         let telemetry = Telemetry { process: PROCESS, log: cli.log, traces, sentry };
         Ok(Self {
             stores,
@@ -147,13 +148,6 @@ fn concurrency(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if (1..=2_000).contains(&n) => Ok(n),
         _ => Err(format!("`{text}` is not a number from 1 to 2000")),
-    }
-}
-
-fn retention_days(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(days) if (1..=3_650).contains(&days) => Ok(days),
-        _ => Err(format!("`{text}` is not a number of days from 1 to 3650")),
     }
 }
 

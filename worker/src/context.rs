@@ -1,7 +1,6 @@
 //! What handlers may use.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use millwork_shared::files::media::MediaTypes;
 use millwork_shared::infra::clock::Clock;
@@ -10,6 +9,7 @@ use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::{Db, SystemDb};
 use millwork_shared::infra::storage::Storage;
 use millwork_shared::jobs::dispatch::Dispatcher;
+use millwork_shared::maintenance::Retention;
 
 use crate::egress::Egress;
 use crate::email::Mailer;
@@ -23,7 +23,7 @@ pub struct Context {
     pub keys: Arc<KeyRing>,
     pub clock: Clock,
     /// How long finished jobs, events and deliveries are kept.
-    pub retention: Duration,
+    pub retention: Retention,
     /// Calls third parties.
     pub egress: Egress,
     pub deliveries: Deliveries,
@@ -62,7 +62,7 @@ impl Context {
             system: db.db.system(),
             keys,
             clock: db.clock.clone(),
-            retention: Duration::from_secs(30 * 86_400),
+            retention: Retention::default(),
             egress: Egress::new(nets)?,
             deliveries: Deliveries::new(webhooks, db.db.system(), millwork_shared::testing::redis()),
             storage: millwork_shared::testing::storage(),

@@ -8,6 +8,7 @@ use millwork_shared::infra::metrics::{
     Vitals,
 };
 use millwork_shared::jobs::Queue;
+use millwork_shared::maintenance::queries;
 use millwork_shared::objects::sweep::Finding;
 
 /// Everything that this process counts.
@@ -30,6 +31,7 @@ pub struct Metrics {
     pub jobs_abandoned: IntCounter,
     pub late_results: IntCounter,
     swept: IntCounterVec,
+    expired: IntCounterVec,
 }
 
 /// Figures of one queue.
@@ -61,6 +63,12 @@ impl Metrics {
         );
         // From the first scrape on, so that an increase is seen.
         Finding::ALL.into_iter().for_each(|finding| drop(swept.with_label_values(&[finding.as_str()])));
+        let expired = registry.counters(
+            "millwork_rows_expired_total",
+            "Rows that maintenance deleted because their time was over",
+            &["table"],
+        );
+        tables().for_each(|table| drop(expired.with_label_values(&[table])));
         Self {
             queues,
             slots: registry.int_gauges("millwork_worker_slots", "Handlers that may run at once", &BY_QUEUE),
@@ -96,6 +104,7 @@ impl Metrics {
             late_results: registry
                 .counter("millwork_late_results_total", "Results that the ledger refused because the lease was gone"),
             swept,
+            expired,
             vitals: Vitals::over(registry, "worker"),
         }
     }
@@ -109,10 +118,20 @@ impl Metrics {
         self.swept.with_label_values(&[finding.as_str()]).inc_by(objects as u64);
     }
 
+    /// Counts rows that maintenance deleted.
+    pub fn expired(&self, table: &'static str, rows: u64) {
+        self.expired.with_label_values(&[table]).inc_by(rows);
+    }
+
     /// Says that the worker serves `queue`.
     pub fn serves(&self, queue: Queue, slots: usize) {
         self.slots.with_label_values(&[queue.as_str()]).set(i64::try_from(slots).unwrap_or(i64::MAX));
     }
+}
+
+/// Whose rows expire.
+fn tables() -> impl Iterator<Item = &'static str> {
+    queries::EXPIRIES.iter().map(|expiry| expiry.table).chain(queries::ROLLED).chain(["batches"])
 }
 
 impl QueueFigures {

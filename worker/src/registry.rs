@@ -25,6 +25,7 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(quotas::send_notice::send_notice)
         .with(maintenance::roll_partitions)
         .with(maintenance::delete_expired)
+        .with(maintenance::delete_finished::delete_finished)
         .with(maintenance::clean_up)
         .with(exports::run::run)
         .with(exports::send_ready::send_ready)

@@ -188,7 +188,8 @@ impl JobsApi {
 
     /// Clean up now
     ///
-    /// Enqueues what the scheduler does every few minutes: what has expired is deleted. One at a time for a tenant.
+    /// Enqueues what the scheduler does every few minutes to every night: what has expired is deleted, finished work past its
+    /// retention, and of the tenant's storage what belongs to nothing. The job's result says what. One at a time for a tenant.
     #[oai(path = "/jobs/cleanup", method = "post", operation_id = "jobs.cleanup")]
     async fn cleanup(
         &self,

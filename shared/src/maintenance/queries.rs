@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use crate::Result;
+use crate::tenants::Plan;
 
 /// Lets the statements of this transaction run for minutes: a whole partition may have to be read.
 pub async fn allow_long_statements(conn: &mut PgConnection) -> Result<()> {
@@ -28,6 +29,23 @@ pub async fn drop_partitions(conn: &mut PgConnection, table: &str, age: Duration
         .bind(i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
         .fetch_one(conn)
         .await?)
+}
+
+/// Pages of a partition that one statement goes through: two megabytes.
+const PAGES: i32 = 256;
+
+/// Deletes what is past its retention of the next pages of `table`, of tenants of `plan`. Answers how many rows went; None when there is
+/// nothing left to look at.
+pub async fn expire_rows(conn: &mut PgConnection, table: &str, plan: Plan, kept: Duration) -> Result<Option<u64>> {
+    let sql = "select deleted, done from expire_rows($1, $2, ledger_now() - $3 * interval '1 s', $4)";
+    let (deleted, done): (i64, bool) = sqlx::query_as(sql)
+        .bind(table)
+        .bind(plan.as_str())
+        .bind(i64::try_from(kept.as_secs()).unwrap_or(i64::MAX))
+        .bind(PAGES)
+        .fetch_one(conn)
+        .await?;
+    Ok((!done).then_some(deleted.unsigned_abs()))
 }
 
 /// A table of which rows expire, and how one chunk of them is deleted.

@@ -1,15 +1,25 @@
 //! Partitions and retention.
 
+/// The kind `maintenance.delete_finished`.
+pub mod delete_finished;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use millwork_shared::Result;
+use millwork_shared::audit::jobs::ExpireAudit;
 use millwork_shared::batches;
-use millwork_shared::jobs::Outcome;
-use millwork_shared::maintenance::{CleanUp, DeleteExpired, RollPartitions, queries};
+use millwork_shared::jobs::{Job, Outcome};
+use millwork_shared::maintenance::{CleanUp, DeleteExpired, DeleteFinished, RollPartitions, queries};
+use millwork_shared::objects::jobs::SweepObjects;
 use serde_json::value::to_raw_value;
 
+use self::delete_finished::delete_finished;
+use crate::audit::expire::expire;
 use crate::context::Context;
+use crate::metrics::METRICS;
+use crate::objects::sweep::sweep;
 use crate::runtime::Run;
 
 /// Days for which partitions exist in advance.
@@ -26,17 +36,32 @@ pub async fn roll_partitions(_: RollPartitions, _run: Arc<Run>, ctx: Arc<Context
     for table in queries::ROLLED {
         let mut tx = ctx.system.system().await?;
         queries::allow_long_statements(&mut tx).await?;
-        dropped += queries::drop_partitions(&mut tx, table, ctx.retention).await?;
+        dropped += queries::drop_partitions(&mut tx, table, ctx.retention.longest()).await?;
         tx.commit().await?;
     }
     tracing::info!(made, dropped, "partitions rolled");
     Ok(Outcome::Done(Some(to_raw_value(&serde_json::json!({ "made": made, "dropped": dropped }))?)))
 }
 
-/// Both of the others.
+/// All that maintenance does, of the tenant's storage its own.
+///
+/// Safe to run twice: each step is, and one that has more to do than fits a run is gone on with by the next one.
 pub async fn clean_up(_: CleanUp, run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
-    roll_partitions(RollPartitions {}, run.clone(), ctx.clone()).await?;
-    delete_expired(DeleteExpired {}, run, ctx).await
+    let mut results = BTreeMap::new();
+    let steps = [
+        (RollPartitions::KIND, roll_partitions(RollPartitions {}, run.clone(), ctx.clone()).boxed()),
+        (DeleteExpired::KIND, delete_expired(DeleteExpired {}, run.clone(), ctx.clone()).boxed()),
+        (DeleteFinished::KIND, delete_finished(DeleteFinished {}, run.clone(), ctx.clone()).boxed()),
+        (ExpireAudit::KIND, expire(ExpireAudit {}, run.clone(), ctx.clone()).boxed()),
+        (SweepObjects::KIND, sweep(SweepObjects::default(), run.clone(), ctx).boxed()),
+    ];
+    for (kind, step) in steps {
+        match step.await? {
+            Outcome::Done(result) => results.insert(kind, result),
+            unfinished => return Ok(unfinished),
+        };
+    }
+    Ok(Outcome::Done(Some(to_raw_value(&results)?)))
 }
 
 /// Deletes what has expired, in chunks, so that a stop or a cancellation loses nothing.
@@ -50,6 +75,7 @@ pub async fn delete_expired(_: DeleteExpired, run: Arc<Run>, ctx: Arc<Context>) 
             let mut tx = ctx.system.system().await?;
             let rows = queries::delete_expired(&mut tx, expiry).await?;
             tx.commit().await?;
+            METRICS.expired(expiry.table, rows);
             *deleted.entry(expiry.table).or_insert(0) += rows;
             if rows < queries::CHUNK {
                 break;
@@ -61,8 +87,9 @@ pub async fn delete_expired(_: DeleteExpired, run: Arc<Run>, ctx: Arc<Context>) 
             return Ok(Outcome::Cancelled);
         }
         let mut tx = ctx.system.system().await?;
-        let rows = batches::queries::delete_finished(&mut tx, ctx.retention).await?;
+        let rows = batches::queries::delete_finished(&mut tx, ctx.retention.longest()).await?;
         tx.commit().await?;
+        METRICS.expired("batches", rows);
         *deleted.entry("batches").or_insert(0) += rows;
         if rows < queries::CHUNK {
             break;

@@ -9,6 +9,7 @@ mod email;
 mod exports;
 mod http_requests;
 mod invitations;
+mod maintenance;
 mod objects;
 mod runtime;
 mod support;

@@ -14,6 +14,7 @@ use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::{DeliveryId, EventId, JobId, TenantId, WebhookId};
 use millwork_shared::jobs::dispatch::Dispatcher;
 use millwork_shared::jobs::{Cause, JobError, Outcome};
+use millwork_shared::maintenance::Retention;
 use millwork_shared::testing::TestDb;
 use millwork_shared::webhooks::jobs::DeliverWebhook;
 use millwork_shared::webhooks::queries::{self, NewWebhook, WebhookRow};
@@ -131,7 +132,7 @@ pub fn context(db: &Db, egress: Egress, mail_url: &str) -> Context {
         system: db.system(),
         keys: Arc::new(KeyRing::parse(&format!("t:{}", STANDARD.encode([7; 32]))).unwrap()),
         clock: Clock::default(),
-        retention: Duration::from_secs(86_400),
+        retention: Retention::of_all(Duration::from_secs(86_400)),
         egress,
         deliveries: Deliveries::new(webhooks, db.system(), millwork_shared::testing::redis()),
         storage: millwork_shared::testing::storage(),
