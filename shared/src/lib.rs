@@ -38,6 +38,8 @@ pub mod jobs;
 pub mod maintenance;
 /// Everything in storage, of whichever feature: a row an object.
 pub mod objects;
+/// Erasing people.
+pub mod personal_data;
 /// What a tenant may use in a month, and what it has used.
 pub mod quotas;
 /// Another master key.

@@ -41,6 +41,8 @@ pub mod maintenance;
 pub mod metrics;
 /// What storage has that the database does not know of, and the other way round.
 pub mod objects;
+/// Erases people.
+pub mod personal_data;
 /// Mails about quotas.
 pub mod quotas;
 /// Contents page: every feature's handlers.

@@ -7,23 +7,27 @@ use std::time::Duration;
 use millwork_shared::audit::queries as audit;
 use millwork_shared::exports::jobs::RunExport;
 use millwork_shared::exports::queries::{self as rows, ExportRow, NewExport as New};
-use millwork_shared::exports::{Compression, file_name};
-use millwork_shared::infra::ids::ExportId;
+use millwork_shared::exports::source::Filters;
+use millwork_shared::exports::{Compression, Resource, file_name};
+use millwork_shared::infra::ids::{ExportId, UserId};
 use millwork_shared::jobs::{NewJob, queries as jobs};
 use millwork_shared::objects::queries as objects;
+use millwork_shared::tenants::queries::members;
+use poem::http::StatusCode;
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
 use uuid::Uuid;
 
-use self::types::{Export, NewExport};
+use self::types::{Export, NewExport, Wanted};
 use crate::App;
 use crate::files::links::to_read;
 use crate::files::types::ContentLink;
 use crate::http::content::Facts;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Accepted, Answer, ApiError, Begun, Body, Credential, Idempotency, List, Page, Permitted, RequestInfo, Result, to,
+    Accepted, Answer, ApiError, Begun, Body, Caller, Credential, Idempotency, List, Page, Permitted, RequestInfo,
+    Result, to,
 };
 use crate::routes::Tag;
 
@@ -39,6 +43,9 @@ impl ExportsApi {
     /// Has a job, `export.run`, write the rows into a file. It takes the permission to read what is exported, too. When it is
     /// ready, webhooks are told by `export.ready`, and the person who asked by a mail; for seven days it can be downloaded.
     /// What changes while it runs may be in it or not. A tenant has at most ten exports that wait or run.
+    ///
+    /// `personal_data` is what is kept of one member, with what for and for how long (GDPR articles 15 and 20). Everybody
+    /// may have their own, with how they sign in; somebody else's takes `personal_data:read`.
     #[oai(path = "/exports", method = "post", operation_id = "exports.create")]
     async fn create(
         &self,
@@ -48,9 +55,8 @@ impl ExportsApi {
         key: Idempotency,
         body: Body<NewExport>,
     ) -> Result<Accepted<Export>> {
-        let filters = body.filters().map_err(ApiError::invalid)?;
-        let resource = body.resource.into();
-        caller.require(millwork_shared::exports::Resource::permission(resource))?;
+        let Wanted { resource, format, filters } = body.wanted().map_err(ApiError::invalid)?;
+        may_read(&caller, resource, &filters)?;
         let mut tx = match key.begin(&app, &caller, body.hash()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(tx) => tx,
@@ -61,13 +67,16 @@ impl ExportsApi {
         let new = New {
             id,
             resource,
-            format: body.format.into(),
+            format,
             compress: body.compress.map(Into::into),
             filters: &filters,
             requested_by: caller.actor(),
             notify: matches!(caller.credential, Credential::Session(_)).then_some(caller.user),
             job: job.id,
         };
+        if let Some(user) = filters.user_id {
+            members::get(&mut tx, UserId(user)).await?;
+        }
         rows::insert(&mut tx, &new).await?;
         let job = [job];
         jobs::enqueue(&mut tx, &job).await?;
@@ -139,7 +148,12 @@ impl ExportsApi {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let export = rows::get(&mut tx, ExportId(id.0)).await?;
         let (resource, format, compress) = export.kind()?;
-        caller.require(resource.permission())?;
+        let filters = export.filters()?;
+        may_read(&caller, resource, &filters)?;
+        if filters.user_id.is_some_and(|user| export.requested_by.0 == user && caller.user.0 != user) {
+            let detail = "the person has asked for it, and it shows what is theirs alone; export it anew";
+            return Err(ApiError::new(StatusCode::FORBIDDEN, "export_private", detail));
+        }
         let object = match (export.state(), export.object_id) {
             ("ready", Some(object)) => objects::find_stored(&mut tx, object).await?,
             _ => None,
@@ -158,11 +172,18 @@ impl ExportsApi {
     }
 }
 
+/// # Errors
+/// 403, naming the permission to read what is exported. Nobody needs one for what is kept of themselves.
+fn may_read(caller: &Caller, resource: Resource, filters: &Filters) -> Result<()> {
+    let own = filters.user_id == Some(caller.user.0) && matches!(caller.credential, Credential::Session(_));
+    if own { Ok(()) } else { caller.require(resource.permission()) }
+}
+
 fn not_ready(export: &ExportRow) -> ApiError {
     match export.state() {
         "expired" => {
             let detail = "the export was kept for seven days and is gone; export again";
-            ApiError::new(poem::http::StatusCode::GONE, "export_expired", detail)
+            ApiError::new(StatusCode::GONE, "export_expired", detail)
         }
         state => ApiError::conflict(
             "export_not_ready",

@@ -27,6 +27,8 @@ pub enum ResourceName {
     Users,
     /// What is known of them, not their content
     Files,
+    /// All that is kept of one person, as one JSON object
+    PersonalData,
 }
 
 #[derive(Debug, Clone, Copy, Enum, Deserialize)]
@@ -51,10 +53,19 @@ pub enum CompressionName {
 #[oai(example)]
 pub struct NewExport {
     pub resource: ResourceName,
-    /// `csv` has a line of names, and a quote before whatever a spreadsheet would take for a formula
-    pub format: FormatName,
+    /// `csv` has a line of names, and a quote before whatever a spreadsheet would take for a formula. Personal data is `json`
+    pub format: Option<FormatName>,
     pub compress: Option<CompressionName>,
     pub filters: Option<ExportFilters>,
+    /// Of personal data: whose, a member's
+    pub user_id: Option<Uuid>,
+}
+
+/// What is to be exported, checked.
+pub struct Wanted {
+    pub resource: Resource,
+    pub format: Format,
+    pub filters: Filters,
 }
 
 /// Which rows; those of the resource's list
@@ -118,9 +129,10 @@ impl Example for NewExport {
         let filters = ExportFilters { state: Some(StateName::Failed), ..ExportFilters::default() };
         Self {
             resource: ResourceName::Jobs,
-            format: FormatName::Csv,
+            format: Some(FormatName::Csv),
             compress: Some(CompressionName::Gzip),
             filters: Some(filters),
+            user_id: None,
         }
     }
 }
@@ -135,6 +147,7 @@ impl From<ResourceName> for Resource {
             ResourceName::AuditLogs => Self::AuditLogs,
             ResourceName::Users => Self::Users,
             ResourceName::Files => Self::Files,
+            ResourceName::PersonalData => Self::PersonalData,
         }
     }
 }
@@ -159,42 +172,74 @@ impl From<CompressionName> for Compression {
 }
 
 impl NewExport {
-    /// The filters, as they are kept.
+    /// What it asks for.
     ///
     /// # Errors
-    /// Those that the resource does not know, and an empty time.
-    pub fn filters(&self) -> Result<Filters, Vec<Fault>> {
-        let Some(given) = &self.filters else { return Ok(Filters::default()) };
-        let filters = Filters {
-            from: given.from.map(|time| time.0),
-            to: given.to.map(|time| time.0),
-            state: given.state.map(Into::into),
-            kind: given.kind.clone(),
-            queue: given.queue.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
-            tag: given.tag.clone(),
-            event_type: given.event_type.clone(),
-            webhook_id: given.webhook_id,
-            action: given.action.clone(),
-            actor_id: given.actor_id,
-        };
+    /// What is missing, what the resource does not know, and an empty time.
+    pub fn wanted(&self) -> Result<Wanted, Vec<Fault>> {
         let resource = Resource::from(self.resource);
-        let known = Source::of(resource).filters;
-        let unknown = filters.names().into_iter().filter(|name| !known.contains(name));
-        let mut faults: Vec<Fault> = unknown
-            .map(|name| {
-                let detail = match known {
-                    [] => format!("{} have no filters", resource.as_str()),
-                    known => format!("the filters of {} are {}", resource.as_str(), known.join(", ")),
-                };
-                Fault::new(format!("/filters/{name}"), "not_allowed", detail)
-            })
-            .collect();
+        let Some(source) = Source::of(resource) else { return self.personal() };
+        let mut faults = Vec::new();
+        if self.user_id.is_some() {
+            faults.push(Fault::new("/user_id", "not_allowed", "is for `personal_data` alone"));
+        }
+        if self.format.is_none() {
+            faults.push(Fault::new("/format", "required", "is `csv`, `json` or `ndjson`"));
+        }
+        let filters = self.filters.as_ref().map(ExportFilters::stored).unwrap_or_default();
+        faults.extend(filters.names().into_iter().filter(|name| !source.filters.contains(name)).map(|name| {
+            let detail = match source.filters {
+                [] => format!("{} have no filters", resource.as_str()),
+                known => format!("the filters of {} are {}", resource.as_str(), known.join(", ")),
+            };
+            Fault::new(format!("/filters/{name}"), "not_allowed", detail)
+        }));
         if let (Some(from), Some(to)) = (filters.from, filters.to)
             && from >= to
         {
             faults.push(Fault::new("/filters/to", "empty", "is not after `from`"));
         }
-        if faults.is_empty() { Ok(filters) } else { Err(faults) }
+        match self.format {
+            Some(format) if faults.is_empty() => Ok(Wanted { resource, format: format.into(), filters }),
+            _ => Err(faults),
+        }
+    }
+
+    fn personal(&self) -> Result<Wanted, Vec<Fault>> {
+        let mut faults = Vec::new();
+        if self.user_id.is_none() {
+            faults.push(Fault::new("/user_id", "required", "says whose data is to be exported"));
+        }
+        if !matches!(self.format, None | Some(FormatName::Json)) {
+            faults.push(Fault::new("/format", "not_allowed", "personal data is `json`"));
+        }
+        if self.filters.is_some() {
+            faults.push(Fault::new("/filters", "not_allowed", "personal data has no filters: all of it is exported"));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let filters = Filters { user_id: self.user_id, ..Filters::default() };
+        Ok(Wanted { resource: Resource::PersonalData, format: Format::Json, filters })
+    }
+}
+
+impl ExportFilters {
+    /// As they are kept.
+    fn stored(&self) -> Filters {
+        Filters {
+            from: self.from.map(|time| time.0),
+            to: self.to.map(|time| time.0),
+            state: self.state.map(Into::into),
+            kind: self.kind.clone(),
+            queue: self.queue.map(|queue| millwork_shared::jobs::Queue::from(queue).to_string()),
+            tag: self.tag.clone(),
+            event_type: self.event_type.clone(),
+            webhook_id: self.webhook_id,
+            action: self.action.clone(),
+            actor_id: self.actor_id,
+            user_id: None,
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use millwork_shared::auth::revocation::Revoked;
 use millwork_shared::infra::db::TenantTx;
 use millwork_shared::infra::ids::UserId;
 use millwork_shared::invitations::queries as invitations;
+use millwork_shared::jobs::{NewJob, queries as jobs};
+use millwork_shared::personal_data::jobs::EraseUser;
 use millwork_shared::tenants::queries::members::{self as rows, Member as Row};
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -14,13 +16,15 @@ use poem_openapi::param::Path;
 use poem_openapi::types::MaybeUndefined;
 use uuid::Uuid;
 
-use self::types::{Member, MemberChange, Reassign, Reassigned, RoleNames};
+use self::types::{Erase, Member, MemberChange, Reassign, Reassigned, RoleNames};
 use crate::App;
 use crate::auth::revocation;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Answer, ApiError, Begun, Body, Caller, Fault, Idempotency, IfMatch, List, NoContent, Page, Permitted, Result, to,
+    Accepted, Answer, ApiError, Begun, Body, Caller, Fault, Idempotency, IfMatch, List, NoContent, Page, Permitted,
+    RequestInfo, Result, to,
 };
+use crate::jobs::types::Job;
 use crate::quotas;
 use crate::roles::{grant, named};
 use crate::routes::Tag;
@@ -171,6 +175,42 @@ impl UsersApi {
         rows::set_active(&mut tx, member.id, true).await?;
         let member = rows::get(&mut tx, member.id).await?;
         tx.finish(Answer::new(&member.into())?).await
+    }
+
+    /// Erase a member
+    ///
+    /// They are shut out at once, and a job, `users.erase`, erases what is kept of them here (GDPR article 17): membership,
+    /// sessions, API keys, invitations, alerts to their address, and the account if no other tenant has it. What stays,
+    /// and why, is in the job's result and in the audit entry `user.erased`; webhooks are told by `user.erased`. It cannot be
+    /// undone. Export `personal_data` before; hand over what is to go on by `reassign`. The last owner stays.
+    #[oai(path = "/users/:id/erase", method = "post", operation_id = "users.erase")]
+    async fn erase(
+        &self,
+        caller: Permitted<to::PersonalDataErase>,
+        app: Data<&App>,
+        request: RequestInfo,
+        id: Path<Uuid>,
+        key: Idempotency,
+        body: Body<Erase>,
+    ) -> Result<Accepted<Job>> {
+        let mut tx = match key.begin(&app, &caller, body.hash()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(tx) => tx,
+        };
+        let user = lock(&mut tx, &caller, id.0).await?.id;
+        rows::keep_an_owner(&mut tx, user).await?;
+        rows::set_active(&mut tx, user, false).await?;
+        sessions::end_of_member(&mut tx, user).await?;
+        let erase = EraseUser { user, delete_files: body.delete_files };
+        let mut job = NewJob::of(caller.tenant, &erase)?.caused_by(&request.cause());
+        job.submitted_by = Some(caller.actor());
+        let job = [job];
+        jobs::enqueue(&mut tx, &job).await?;
+        let location = app.url(&format!("/api/v1/jobs/{}", job[0].id));
+        let answer = tx.finish(Accepted::at(&Job::from(&job[0]), location)?).await?;
+        app.dispatcher.offer(&job);
+        revoke(&app, &caller, user).await;
+        Ok(answer)
     }
 
     /// Hand over what a member owns

@@ -84,3 +84,19 @@ pub struct Reassigned {
     /// That were not accepted yet
     pub invitations: u64,
 }
+
+/// What goes with a person
+#[derive(Debug, Default, Object, Deserialize)]
+#[oai(example)]
+pub struct Erase {
+    /// The files that they stored, too, with every version
+    #[oai(default)]
+    #[serde(default)]
+    pub delete_files: bool,
+}
+
+impl Example for Erase {
+    fn example() -> Self {
+        Self::default()
+    }
+}

@@ -22,6 +22,7 @@ mod jobs;
 mod limits;
 mod metrics;
 mod openapi;
+mod personal_data;
 mod problems;
 mod process;
 mod proxies;

@@ -30,8 +30,9 @@ fn page(matrix: &Value, document: &Value) -> String {
     let mut page = String::from(
         "# Permissions\n\nGenerated: `GET /permissions` and the OpenAPI document say the same, and a test fails when this page\n\
          does not. A tenant's own role, or an API key, holds any of these that whoever makes it holds. Operations marked †\n\
-         are also open to who holds `jobs:submit` and submitted the job. `owners:write` opens no operation: who holds it\n\
-         may make and unmake owners.\n\n",
+         are also open to who holds `jobs:submit` and submitted the job. `owners:write` and\n\
+         `personal_data:read` open no operation of their own: who holds the one may make and unmake owners, who holds the\n\
+         other may export what is kept of somebody else.\n\n",
     );
     writeln!(page, "| Permission | {} | Operations |", ROLES.join(" | ")).unwrap();
     writeln!(page, "|---|{}---|", ":-:|".repeat(ROLES.len())).unwrap();

@@ -57,6 +57,8 @@ named! {
         AuditLogs = "audit_logs",
         Users = "users",
         Files = "files",
+        /// All that is kept of one person.
+        PersonalData = "personal_data",
     }
 }
 
@@ -88,6 +90,7 @@ impl Resource {
             Self::AuditLogs => Permission::AuditLogsRead,
             Self::Users => Permission::UsersRead,
             Self::Files => Permission::FilesRead,
+            Self::PersonalData => Permission::PersonalDataRead,
         }
     }
 }

@@ -323,6 +323,21 @@ pub async fn delete(tx: &mut TenantTx, file: FileId) -> Result<()> {
     Ok(())
 }
 
+/// Deletes some files that somebody stored, without a grace. Answers how many; 0 when there are no more.
+pub async fn erase_of(tx: &mut TenantTx, by: ActorId, limit: i64) -> Result<u64> {
+    let sql = "update files set deleted_at = ledger_now(), version = version + 1, updated_at = ledger_now()
+                where tenant_id = $1 and id in (select id from files where tenant_id = $1 and created_by = $2
+                                                   and deleted_at is null order by id limit $3 for no key update)
+                returning id";
+    let erased: Vec<FileId> =
+        sqlx::query_scalar(sql).bind(tx.tenant()).bind(by).bind(limit).fetch_all(&mut **tx).await?;
+    let sql = "update objects o set state = 'deleted', delete_after = ledger_now()
+                where o.tenant_id = $1 and (o.state <> 'deleted' or o.delete_after > ledger_now())
+                  and o.id in (select object_id from file_versions where tenant_id = $1 and file_id = any ($2))";
+    sqlx::query(sql).bind(tx.tenant()).bind(&erased).execute(&mut **tx).await?;
+    Ok(erased.len() as u64)
+}
+
 /// Takes back a deletion, if there is still room for the file.
 ///
 /// # Errors

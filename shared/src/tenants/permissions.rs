@@ -57,6 +57,8 @@ permissions! {
     JobsRetry = "jobs:retry",
     JobsSubmit = "jobs:submit",
     OwnersWrite = "owners:write",
+    PersonalDataErase = "personal_data:erase",
+    PersonalDataRead = "personal_data:read",
     QueuesRead = "queues:read",
     QueuesWrite = "queues:write",
     RolesRead = "roles:read",

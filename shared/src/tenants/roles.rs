@@ -61,12 +61,19 @@ impl Role {
                     | InvitationsWrite
                     | IpRulesWrite
                     | OwnersWrite
+                    | PersonalDataErase
+                    | PersonalDataRead
                     | RolesWrite
                     | TenantWrite
                     | UsersWrite
             ),
-            Self::Support => permission.as_str().ends_with(":read") || matches!(permission, JobsRetry | JobsCancel),
-            Self::Viewer => permission.as_str().ends_with(":read") && permission != AuditLogsRead,
+            Self::Support => {
+                matches!(permission, JobsRetry | JobsCancel)
+                    || permission.as_str().ends_with(":read") && permission != PersonalDataRead
+            }
+            Self::Viewer => {
+                permission.as_str().ends_with(":read") && !matches!(permission, AuditLogsRead | PersonalDataRead)
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod dispatch;
 mod jobs;
 mod model;
 mod partitions;
+mod personal_data;
 mod plans;
 mod progress;
 mod references;

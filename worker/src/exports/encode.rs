@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn encoded(format: Format, rows: &[&[Option<&str>]]) -> String {
-        let mut encoder = Encoder::new(Source::of(Resource::Events).columns, format).unwrap();
+        let mut encoder = Encoder::new(Source::of(Resource::Events).unwrap().columns, format).unwrap();
         let mut text = Vec::new();
         for row in rows {
             encoder.row(row).unwrap();
@@ -143,7 +143,7 @@ mod tests {
             let record = reader.records().next().unwrap().unwrap();
             assert_eq!(&record[0], format!("'{evil}"), "{text}");
         }
-        let columns: &[Column] = Source::of(Resource::Jobs).columns;
+        let columns: &[Column] = Source::of(Resource::Jobs).unwrap().columns;
         let mut encoder = Encoder::new(columns, Format::Csv).unwrap();
         let values: Vec<_> = columns.iter().map(|c| (c.form == Form::Plain).then_some("-5")).collect();
         encoder.row(&values).unwrap();

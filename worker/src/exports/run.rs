@@ -9,6 +9,7 @@ use millwork_shared::Result;
 use millwork_shared::events::queries::announce;
 use millwork_shared::exports::jobs::{RunExport, SendExportReady};
 use millwork_shared::exports::queries::{self as rows, ExportRow};
+use millwork_shared::exports::source::personal::SECTIONS;
 use millwork_shared::exports::source::{Filters, Position, Source};
 use millwork_shared::exports::{Format, READY_EVENT, file_name};
 use millwork_shared::infra::ids::{ObjectId, TenantId};
@@ -39,7 +40,7 @@ const PAGE_BYTES: usize = 4 * 1024 * 1024;
 pub async fn run(job: RunExport, run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
     let Some((export, object)) = begin(&job, &run, &ctx).await? else { return Ok(Outcome::Done(None)) };
     let key = Key::of(run.tenant, object);
-    let writing = Writing { run: &run, ctx: &ctx, object, touched: Instant::now() };
+    let writing = Writing { run: &run, ctx: &ctx, object, touched: Instant::now(), before: 0 };
     let written = writing.write(&export, &key).await;
     match written {
         Ok(Some((exported, stored))) => finish(&job, &run, &ctx, &export, (object, exported, stored)).await,
@@ -110,23 +111,56 @@ struct Writing<'a> {
     ctx: &'a Context,
     object: ObjectId,
     touched: Instant,
+    /// Rows of the sections that are written.
+    before: u64,
 }
 
 impl Writing<'_> {
     /// Answers the number of rows and what was stored; None when somebody cancelled it.
     async fn write(mut self, export: &ExportRow, key: &Key) -> Result<Option<(u64, Stored)>> {
         let (resource, format, compress) = export.kind()?;
-        let source = Source::of(resource);
+        let filters = export.filters()?;
         let mut writer = self.ctx.storage.write(key).await?;
         let mut packer = Packer::new(compress);
         packer.begin(&file_name(resource, format, None))?;
-        let exported = self.rows(&source, &export.filters()?, (format, &mut writer, &mut packer)).await;
-        let Some(exported) = exported? else {
+        let exported = match Source::of(resource) {
+            Some(source) => self.rows(&source, &filters, (format, &mut writer, &mut packer)).await?,
+            None => self.sections(export, &filters, (&mut writer, &mut packer)).await?,
+        };
+        let Some(exported) = exported else {
             writer.abort().await;
             return Ok(None);
         };
         writer.push(Bytes::from(packer.finish()?)).await?;
         Ok(Some((exported, writer.finish().await?)))
+    }
+
+    /// Writes what is kept of a person: an object with an array a section, and what became of each.
+    async fn sections(
+        &mut self,
+        export: &ExportRow,
+        filters: &Filters,
+        (writer, packer): (&mut Writer, &mut Packer),
+    ) -> Result<Option<u64>> {
+        let own = filters.user_id.is_some_and(|user| export.requested_by.0 == user);
+        let head =
+            json!({ "tenant_id": self.run.tenant, "user_id": filters.user_id, "asked_for_at": export.created_at });
+        let head = head.to_string();
+        self.push(format!("{},\n\"sections\":{{", head.trim_end_matches('}')).into_bytes(), writer, packer).await?;
+        let mut kept = Vec::new();
+        for section in SECTIONS.iter().filter(|section| own || !section.own) {
+            let separator = if kept.is_empty() { "\n" } else { ",\n" };
+            self.push(format!("{separator}\"{}\":", section.name).into_bytes(), writer, packer).await?;
+            let rows = self.rows(&section.source, filters, (Format::Json, &mut *writer, &mut *packer)).await?;
+            let Some(rows) = rows else { return Ok(None) };
+            self.before += rows;
+            kept.push(json!({
+                "section": section.name, "rows": rows, "purpose": section.purpose, "on_erasure": section.fate.text(),
+            }));
+        }
+        let tail = serde_json::to_string(&kept)?;
+        self.push(format!("}},\n\"kept\":{tail}}}\n").into_bytes(), writer, packer).await?;
+        Ok(Some(std::mem::take(&mut self.before)))
     }
 
     async fn rows(
@@ -152,7 +186,7 @@ impl Writing<'_> {
             position = last;
             let piece = if more { encoder.take()? } else { Vec::new() };
             self.push(piece, writer, packer).await?;
-            self.tell(encoder.rows()).await?;
+            self.tell(self.before + encoder.rows()).await?;
             if !more {
                 let rows = encoder.rows();
                 let end = encoder.finish()?;

@@ -11,6 +11,7 @@ mod http_requests;
 mod invitations;
 mod maintenance;
 mod objects;
+mod personal_data;
 mod runtime;
 mod support;
 mod webhooks;

@@ -167,6 +167,7 @@ pub fn cases() -> Vec<Case> {
         needs("tenant.get"),
         needs("tenant.update"),
         needs("users.deactivate").of(Member),
+        needs("users.erase").of(Member).sending(json!({})),
         needs("users.get").of(Member),
         needs("users.list"),
         needs("users.reactivate").of(Member),

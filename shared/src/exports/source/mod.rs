@@ -32,9 +32,16 @@ pub struct Filters {
     pub webhook_id: Option<Uuid>,
     pub action: Option<String>,
     pub actor_id: Option<Uuid>,
+    /// Of personal data: whose.
+    pub user_id: Option<Uuid>,
 }
 
 impl Filters {
+    /// Whether every row is wanted, of its time.
+    fn narrow_nothing(&self) -> bool {
+        *self == Self { from: self.from, to: self.to, ..Self::default() }
+    }
+
     /// The names of those that are set.
     pub fn names(&self) -> Vec<&'static str> {
         let all = [
@@ -48,10 +55,14 @@ impl Filters {
             ("webhook_id", self.webhook_id.is_some()),
             ("action", self.action.is_some()),
             ("actor_id", self.actor_id.is_some()),
+            ("user_id", self.user_id.is_some()),
         ];
         all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
     }
 }
+
+/// Rows that a page of filtered ones looks at.
+const SCANNED: i64 = 50_000;
 
 /// How a value is written in JSON. In every format it comes as PostgreSQL's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +90,8 @@ pub struct Source {
     from: &'static str,
     /// What a row is told by, and pages are in the order of: an id, and perhaps a number.
     key: (&'static str, Option<&'static str>),
+    /// Of personal data: when a row is the person's, who is the `?`.
+    whose: Option<&'static str>,
 }
 
 /// The row after which a page begins.
@@ -119,10 +132,15 @@ const STATES: &str = "
     left join job_live l on l.tenant_id = r.tenant_id and l.id = r.id
     left join job_outcomes o on o.tenant_id = r.tenant_id and o.id = r.id";
 
+/// What is kept of a person, by sections.
+pub mod personal;
+
 impl Source {
-    pub fn of(resource: Resource) -> Self {
+    /// What the resource consists of; None for personal data, which has [sections](personal::SECTIONS).
+    pub fn of(resource: Resource) -> Option<Self> {
         use Form::{Json, Plain, Text};
-        match resource {
+        Some(match resource {
+            Resource::PersonalData => return None,
             Resource::Jobs => Self {
                 columns: const {
                     &[
@@ -149,6 +167,7 @@ impl Source {
                 filters: &["from", "to", "state", "kind", "queue", "tag"],
                 from: "jobs r",
                 key: ("r.id", None),
+                whose: None,
             },
             Resource::Attempts => Self {
                 columns: const {
@@ -170,6 +189,7 @@ impl Source {
                         select tenant_id, id, attempt, state::text, worker_id, started_at, finished_at, error, detail
                           from job_outcomes where attempt > 0 and started_at is not null) r",
                 key: ("r.id", Some("r.attempt::int")),
+                whose: None,
             },
             Resource::Events => Self {
                 columns: const {
@@ -184,6 +204,7 @@ impl Source {
                 filters: &["from", "to", "event_type"],
                 from: "events r",
                 key: ("r.id", None),
+                whose: None,
             },
             Resource::Deliveries => Self {
                 columns: const {
@@ -202,6 +223,7 @@ impl Source {
                 filters: &["from", "to", "state", "event_type", "webhook_id"],
                 from: "webhook_deliveries r",
                 key: ("r.id", None),
+                whose: None,
             },
             Resource::AuditLogs => Self {
                 columns: const {
@@ -223,6 +245,7 @@ impl Source {
                 filters: &["from", "to", "action", "actor_id"],
                 from: "audit_logs r",
                 key: ("r.id", None),
+                whose: None,
             },
             Resource::Users => Self {
                 columns: const {
@@ -247,6 +270,7 @@ impl Source {
                 filters: &[],
                 from: "memberships r join users u on u.id = r.user_id",
                 key: ("r.user_id", None),
+                whose: None,
             },
             Resource::Files => Self {
                 columns: const {
@@ -269,12 +293,15 @@ impl Source {
                               on v.tenant_id = r.tenant_id and v.file_id = r.id and v.number = r.current
                        left join objects b on b.tenant_id = v.tenant_id and b.id = v.object_id",
                 key: ("r.id", None),
+                whose: None,
             },
-        }
+        })
     }
 
     /// Reads rows after `position`, those made before `until`, and hands them on until they end, there are `limit`, or
-    /// `take` has enough. Answers the last one that was taken, and whether there may be more.
+    /// `take` has enough. Answers the row to go on after, and whether there may be more.
+    ///
+    /// However few of the rows are wanted, it looks at 50,000 at most: what a statement may take is bounded.
     pub async fn page(
         &self,
         tx: &mut TenantTx,
@@ -283,7 +310,8 @@ impl Source {
         limit: i64,
         mut take: impl FnMut(&[Option<&str>]) -> Result<bool>,
     ) -> Result<(Position, bool)> {
-        let mut query = self.select(tx, filters, position, until, limit);
+        let end = self.window(tx, filters, (position, until)).await?;
+        let mut query = self.select(tx, filters, (position, until, end), limit);
         let mut rows = query.build().fetch(&mut **tx);
         let (mut last, mut seen) = (position, 0);
         while let Some(row) = rows.try_next().await? {
@@ -297,15 +325,35 @@ impl Source {
                 return Ok((last, true));
             }
         }
-        Ok((last, seen == limit))
+        match end {
+            Some(end) if seen < limit => Ok((Position(end, i32::MAX), true)),
+            _ => Ok((last, seen == limit)),
+        }
+    }
+
+    /// The last row that a page of filtered rows may look at; None: all that are left.
+    async fn window(
+        &self,
+        tx: &mut TenantTx,
+        filters: &Filters,
+        (position, until): (Position, DateTime<Utc>),
+    ) -> Result<Option<Uuid>> {
+        if filters.narrow_nothing() {
+            return Ok(None); // every row is wanted
+        }
+        let id = self.key.0;
+        let mut query = QueryBuilder::new(format!("select {id} from {} where r.tenant_id = ", self.from));
+        query.push_bind(tx.tenant()).push(format!(" and {id} >= ")).push_bind(position.0);
+        query.push(format!(" and {id} < uuid_floor(")).push_bind(until).push(")");
+        query.push(format!(" order by {id} offset ")).push_bind(SCANNED).push(" limit 1");
+        Ok(query.build_query_scalar().fetch_optional(&mut **tx).await?)
     }
 
     fn select(
         &self,
         tx: &TenantTx,
         filters: &Filters,
-        position: Position,
-        until: DateTime<Utc>,
+        (position, until, end): (Position, DateTime<Utc>, Option<Uuid>),
         limit: i64,
     ) -> QueryBuilder<Postgres> {
         let (id, number) = self.key;
@@ -328,6 +376,9 @@ impl Source {
             }
         }
         query.push(format!(" and {id} < uuid_floor(")).push_bind(until).push(")");
+        if let Some(end) = end {
+            query.push(format!(" and {id} <= ")).push_bind(end);
+        }
         self.narrow(&mut query, filters);
         match number {
             Some(number) => query.push(format!(" order by {id}, {number} limit ")),
@@ -366,6 +417,16 @@ impl Source {
             if let Some(value) = value {
                 query.push(format!(" and {column} = ")).push_bind(value);
             }
+        }
+        if let (Some(user), Some(whose)) = (filters.user_id, self.whose) {
+            query.push(" and (");
+            for (n, part) in whose.split('?').enumerate() {
+                if n > 0 {
+                    query.push_bind(user);
+                }
+                query.push(part);
+            }
+            query.push(")");
         }
     }
 }

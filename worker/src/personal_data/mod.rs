@@ -1,0 +1,4 @@
+//! Erases people.
+
+/// The kind `users.erase`.
+pub mod erase;
