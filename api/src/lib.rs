@@ -25,6 +25,8 @@ pub mod files;
 pub mod health;
 /// The plumbing under every endpoint.
 pub mod http;
+/// What tenants bring in.
+pub mod imports;
 /// Asking people to join the tenant.
 pub mod invitations;
 /// Where a tenant's people and programs may come from.

@@ -10,8 +10,8 @@ use crate::http::frame::Frame;
 use crate::http::guard::{Guarded, get_only};
 use crate::http::{docs, document};
 use crate::{
-    admin, alerts, api_keys, audit, auth, batches, events, exports, files, health, invitations, ip_rules, jobs,
-    metrics, objects, queues, quotas, roles, schedules, tenants, users, webhooks, workers,
+    admin, alerts, api_keys, audit, auth, batches, events, exports, files, health, imports, invitations, ip_rules,
+    jobs, metrics, objects, queues, quotas, roles, schedules, tenants, users, webhooks, workers,
 };
 
 /// Groups of the reference.
@@ -65,6 +65,7 @@ fn apis() -> impl OpenApi {
         files::links::LinksApi,
         objects::SweepApi,
         exports::ExportsApi,
+        imports::ImportsApi,
     );
     let admin =
         (admin::AdminApi, admin::sessions::StaffAuthApi, admin::tenants::AdminTenantsApi, admin::users::AdminUsersApi);

@@ -18,6 +18,8 @@ pub mod error;
 pub mod events;
 /// What tenants take out: rows of theirs as a file.
 pub mod exports;
+/// What is wrong with something that somebody gave.
+pub mod fault;
 /// What tenants have stored: names over versions of content.
 pub mod files;
 /// What health checks ask the database.
@@ -26,6 +28,8 @@ pub mod health;
 pub mod http_requests;
 /// First answers by `Idempotency-Key`.
 pub mod idempotency;
+/// What tenants bring in: rows of a file.
+pub mod imports;
 /// Database, Redis, configuration, clock, ids, secrets at rest, logs.
 pub mod infra;
 /// Asking people to join a tenant.
@@ -36,6 +40,8 @@ pub mod ip_rules;
 pub mod jobs;
 /// Work on the platform itself: partitions and retention.
 pub mod maintenance;
+/// Enums whose variants have names.
+mod named;
 /// Everything in storage, of whichever feature: a row an object.
 pub mod objects;
 /// Erasing people.
@@ -58,3 +64,5 @@ pub mod testing;
 pub mod webhooks;
 
 pub use error::{Category, Error, Result};
+pub use fault::Fault;
+pub(crate) use named::named;

@@ -31,6 +31,8 @@ pub mod files;
 mod health;
 /// Calls of a URL, made later.
 pub mod http_requests;
+/// Brings in rows of files.
+pub mod imports;
 /// Mails that ask people to join a tenant.
 pub mod invitations;
 /// Work on jobs themselves.

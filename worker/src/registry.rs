@@ -6,7 +6,9 @@ use crate::context::Context;
 use crate::http_requests::call::call;
 use crate::runtime::{Registry, echo};
 use crate::webhooks::deliver::deliver;
-use crate::{audit, auth, email, exports, files, invitations, jobs, maintenance, objects, personal_data, quotas};
+use crate::{
+    audit, auth, email, exports, files, imports, invitations, jobs, maintenance, objects, personal_data, quotas,
+};
 
 /// The handlers of every kind, over one context.
 pub fn registry(context: Arc<Context>) -> Registry {
@@ -28,6 +30,7 @@ pub fn registry(context: Arc<Context>) -> Registry {
         .with(maintenance::delete_finished::delete_finished)
         .with(maintenance::clean_up)
         .with(personal_data::erase::erase)
+        .with(imports::run::run)
         .with(exports::run::run)
         .with(exports::send_ready::send_ready)
         .with(files::verify::verify)

@@ -6,11 +6,10 @@ use anyhow::{Context, bail};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Subcommand;
+use millwork_shared::email::address::is_mail_address;
 use millwork_shared::infra::crypto::{random_bytes, token_hash};
 use millwork_shared::infra::db::Db;
 use millwork_shared::staff::queries as rows;
-
-use crate::http::types::is_mail_address;
 
 #[derive(Debug, Subcommand)]
 pub enum AdminCommand {

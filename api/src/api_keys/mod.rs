@@ -5,7 +5,7 @@ mod types;
 use millwork_shared::auth::queries::api_keys as rows;
 use millwork_shared::auth::revocation::Revoked;
 use millwork_shared::infra::ids::ApiKeyId;
-use millwork_shared::tenants::Permission;
+use millwork_shared::tenants::{Permission, Permissions};
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -108,7 +108,7 @@ impl ApiKeysApi {
             Begun::Work(tx) => tx,
         };
         let known = rows::get(&mut tx, id).await?;
-        grant::holds_all(&caller, grant::stored(&known.permissions))?;
+        grant::holds_all(&caller, Permissions::stored(&known.permissions))?;
         let fresh = key_text::generate(app.settings.key_environment());
         let row = rows::replace_secret(&mut tx, id, &fresh.prefix, fresh.hash).await?;
         let answer = tx.finish(Answer::new(&ApiKeyWithSecret::new(row, &fresh))?).await?;

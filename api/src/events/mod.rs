@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use millwork_shared::events::queries::{self, Filter, Topic, TypeChange};
+use millwork_shared::events::schema::EventSchema;
 use millwork_shared::events::{PAYLOAD_MAX_BYTES, id_fault, is_type_name};
 use millwork_shared::infra::ids::{EventId, EventTypeId};
 use millwork_shared::quotas::Metric;
@@ -23,14 +24,12 @@ use crate::routes::Tag;
 
 /// Stores events, many in one transaction.
 pub mod publish;
-mod schema;
 /// Compiled schemas of event types.
 pub mod schemas;
 /// Bodies.
 pub mod types;
 
 use publish::{Draft, Key, Reply};
-use schema::EventSchema;
 use types::{Event, EventType, EventTypeChange, NewEvent, NewEventType, Published};
 
 /// The largest payload and what surrounds it.

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use millwork_shared::events::queries::{Topic, find_type};
+use millwork_shared::events::schema::EventSchema;
 use millwork_shared::infra::db::Db;
 use millwork_shared::infra::ids::EventTypeId;
 use serde_json::value::RawValue;
 
-use super::schema::EventSchema;
 use crate::http::{ApiError, Result};
 
 /// Schemas kept at most: two generations of half as many.

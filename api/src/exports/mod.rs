@@ -4,6 +4,7 @@ mod types;
 
 use std::time::Duration;
 
+use millwork_shared::Error;
 use millwork_shared::audit::queries as audit;
 use millwork_shared::exports::jobs::RunExport;
 use millwork_shared::exports::queries::{self as rows, ExportRow, NewExport as New};
@@ -26,8 +27,8 @@ use crate::files::types::ContentLink;
 use crate::http::content::Facts;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Accepted, Answer, ApiError, Begun, Body, Caller, Credential, Idempotency, List, Page, Permitted, RequestInfo,
-    Result, to,
+    Accepted, Answer, ApiError, Begun, Body, Caller, Credential, Fault, Idempotency, List, Page, Permitted,
+    RequestInfo, Result, to,
 };
 use crate::routes::Tag;
 
@@ -75,7 +76,13 @@ impl ExportsApi {
             job: job.id,
         };
         if let Some(user) = filters.user_id {
-            members::get(&mut tx, UserId(user)).await?;
+            match members::get(&mut tx, UserId(user)).await {
+                Err(Error::NotFound(_)) => {
+                    let fault = Fault::new("/user_id", "unknown", "is no member of this tenant");
+                    return Err(ApiError::invalid(vec![fault]));
+                }
+                member => drop(member?),
+            }
         }
         rows::insert(&mut tx, &new).await?;
         let job = [job];

@@ -245,7 +245,7 @@ impl ExportFilters {
 
 impl From<ExportRow> for Export {
     fn from(row: ExportRow) -> Self {
-        let so_far = || serde_json::from_str::<serde_json::Value>(row.progress.as_deref()?).ok()?["rows"].as_i64();
+        let so_far = || serde_json::from_str::<serde_json::Value>(row.job.progress.as_deref()?).ok()?["rows"].as_i64();
         Self {
             id: row.id.0,
             state: row.state().to_owned(),
@@ -257,7 +257,7 @@ impl From<ExportRow> for Export {
             size_bytes: row.size_bytes,
             job_id: row.job_id.0,
             requested_by: row.requested_by.0,
-            last_error: row.error.map(RawJson::stored),
+            last_error: row.job.error.map(RawJson::stored),
             created_at: Time(row.created_at),
             ready_at: row.ready_at.map(Time),
             expires_at: row.expires_at.map(Time),

@@ -15,7 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::error::{ApiError, Fault, Result};
+use super::Fault;
+use super::error::{ApiError, Result};
 use super::{schema, text};
 
 /// Largest body of a route that does not say otherwise.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use millwork_shared::tenants::Permission;
-use millwork_shared::{Category, Error};
+use millwork_shared::{Category, Error, Fault};
 use poem::http::{HeaderName, HeaderValue, StatusCode, header};
 use poem_openapi::registry::{MetaResponses, Registry};
 use serde_json::{Map, Value};
@@ -29,21 +29,6 @@ pub(super) struct Parts {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// What went wrong inside; logged, never sent.
     pub cause: Option<anyhow::Error>,
-}
-
-/// One thing wrong with a request's body.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Fault {
-    /// RFC 6901, from the root of the body.
-    pub pointer: String,
-    pub code: Cow<'static, str>,
-    pub detail: String,
-}
-
-impl Fault {
-    pub fn new(pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), code: Cow::Borrowed(code), detail: detail.into() }
-    }
 }
 
 impl ApiError {

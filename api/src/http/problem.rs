@@ -14,7 +14,8 @@ use poem_openapi::error::{
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::error::{ApiError, Fault};
+use super::Fault;
+use super::error::ApiError;
 use super::request::RequestInfo;
 use crate::metrics::METRICS;
 

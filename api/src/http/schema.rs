@@ -10,7 +10,10 @@ use poem_openapi::registry::Registry;
 use poem_openapi::types::Type;
 use serde_json::{Map, Value, json};
 
-use super::error::{ApiError, Fault, Result};
+use millwork_shared::email::address::is_mail_address;
+
+use super::Fault;
+use super::error::{ApiError, Result};
 use super::types;
 
 /// Most faults told at once.
@@ -55,7 +58,7 @@ fn compile<T: Type>() -> anyhow::Result<Validator> {
         .should_validate_formats(true)
         .should_ignore_unknown_formats(true)
         .with_format("line", types::is_line)
-        .with_format("email", types::is_mail_address)
+        .with_format("email", is_mail_address)
         .build(&document)
         .map_err(|e| anyhow::anyhow!("the schema of {} does not compile: {e}", T::name()))
 }

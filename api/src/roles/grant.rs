@@ -17,11 +17,6 @@ pub fn parse(names: &[String]) -> Result<Permissions> {
     if faults.is_empty() { Ok(permissions.into_iter().collect()) } else { Err(ApiError::invalid(faults)) }
 }
 
-/// As they were stored; those that this build does not know are none.
-pub fn stored(names: &[String]) -> Permissions {
-    names.iter().filter_map(|name| name.parse().ok()).collect()
-}
-
 /// Whether the caller may give and take `permissions`, and touch who or what has them.
 ///
 /// # Errors

@@ -9,7 +9,7 @@ mod types;
 use millwork_shared::auth::revocation::Revoked;
 use millwork_shared::infra::ids::RoleId;
 use millwork_shared::tenants::queries::{members, roles as rows};
-use millwork_shared::tenants::{Permission, Role as BuiltIn};
+use millwork_shared::tenants::{Permission, Permissions, Role as BuiltIn};
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -36,7 +36,7 @@ impl RolesApi {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let own = rows::list(&mut tx, None, rows::MOST).await?;
         tx.commit().await?;
-        let own: Vec<_> = own.into_iter().rev().map(|row| (grant::stored(&row.permissions), row.name)).collect();
+        let own: Vec<_> = own.into_iter().rev().map(|row| (Permissions::stored(&row.permissions), row.name)).collect();
         Answer::new(&matrix(|permission| {
             let built_in = BuiltIn::ALL.into_iter().filter(|role| role.allows(permission));
             let own = own.iter().filter(|(held, _)| held.contains(permission)).map(|(_, name)| name.clone());
@@ -114,7 +114,7 @@ impl RolesApi {
         members::lock(&mut tx, caller.tenant).await?;
         let row = rows::get(&mut tx, RoleId(id.0)).await?;
         if_match.check(row.version)?;
-        grant::holds_all(&caller, grant::stored(&row.permissions).with(permissions.unwrap_or_default()))?;
+        grant::holds_all(&caller, Permissions::stored(&row.permissions).with(permissions.unwrap_or_default()))?;
         let names = permissions.map(|permissions| permissions.iter().map(Permission::as_str).collect::<Vec<_>>());
         let words = (body.name.as_ref().map(|name| name.0.as_str()), body.description.as_deref());
         let row = rows::update(&mut tx, row.id, words, names.as_deref()).await?;
@@ -132,7 +132,7 @@ impl RolesApi {
         let mut tx = app.db.tenant(caller.tenant).await?;
         members::lock(&mut tx, caller.tenant).await?;
         let row = rows::get(&mut tx, RoleId(id.0)).await?;
-        grant::holds_all(&caller, grant::stored(&row.permissions))?;
+        grant::holds_all(&caller, Permissions::stored(&row.permissions))?;
         rows::delete(&mut tx, row.id).await?;
         tx.commit().await?;
         Ok(NoContent::done())

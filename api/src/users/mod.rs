@@ -9,6 +9,7 @@ use millwork_shared::infra::ids::UserId;
 use millwork_shared::invitations::queries as invitations;
 use millwork_shared::jobs::{NewJob, queries as jobs};
 use millwork_shared::personal_data::jobs::EraseUser;
+use millwork_shared::tenants::Permissions;
 use millwork_shared::tenants::queries::members::{self as rows, Member as Row};
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -239,7 +240,7 @@ impl UsersApi {
             }
             Err(error) => return Err(error.into()),
         };
-        grant::holds_all(&caller, grant::stored(&api_keys::list_permissions_of(&mut tx, member.id).await?))?;
+        grant::holds_all(&caller, Permissions::stored(&api_keys::list_permissions_of(&mut tx, member.id).await?))?;
         let api_keys = api_keys::hand_over(&mut tx, member.id, heir).await?;
         let invitations = invitations::hand_over(&mut tx, member.id, heir).await?;
         let answer = tx.finish(Answer::new(&Reassigned { api_keys, invitations })?).await?;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use millwork_shared::audit::queries as audit;
 use millwork_shared::infra::ids::WebhookId;
-use millwork_shared::webhooks::generate_secret;
 use millwork_shared::webhooks::queries::{self, Change};
+use millwork_shared::webhooks::{check, generate_secret, sealed};
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::Path;
@@ -16,15 +16,14 @@ use crate::App;
 use crate::events::types::Published;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Accepted, Answer, Begun, Body, Created, Idempotency, IfMatch, List, NoContent, Page, Permitted, RequestInfo,
-    Result, Time, to,
+    Accepted, Answer, ApiError, Begun, Body, Created, Idempotency, IfMatch, List, NoContent, Page, Permitted,
+    RequestInfo, Result, Time, to,
 };
 use crate::routes::Tag;
 
-mod check;
 /// Deliveries and their attempts.
 pub mod deliveries;
-mod sealed;
+mod show;
 mod trial;
 /// Bodies.
 pub mod types;
@@ -53,8 +52,8 @@ impl WebhooksApi {
         faults.url(&body.url, &app.settings.nets);
         faults.event_types(body.event_types.as_deref().unwrap_or_default());
         body.headers.iter().for_each(|headers| faults.headers(headers));
-        body.metadata.iter().for_each(|metadata| faults.metadata(metadata));
-        faults.finish()?;
+        body.metadata.iter().for_each(|metadata| faults.metadata(metadata.text()));
+        faults.finish().map_err(ApiError::invalid)?;
         let mut tx = match key.begin(&app, &caller, body.hash()).await? {
             Begun::Replay(answer) => return Ok(answer.into()),
             Begun::Work(tx) => tx,
@@ -73,7 +72,7 @@ impl WebhooksApi {
             sealed_secret: sealed::seal_secret(&app.keys, id, secret.expose())?,
         };
         let row = queries::insert(&mut tx, &new).await?;
-        let created = CreatedWebhook { webhook: sealed::show(&app.keys, row)?, secret: secret.expose().clone() };
+        let created = CreatedWebhook { webhook: show::show(&app.keys, row)?, secret: secret.expose().clone() };
         tx.finish(Created::at(&created, app.url(&format!("/api/v1/webhooks/{id}")))?).await
     }
 
@@ -83,7 +82,7 @@ impl WebhooksApi {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let rows = queries::list(&mut tx, page.before().map(WebhookId), page.fetch()).await?;
         tx.commit().await?;
-        let webhooks: Result<Vec<_>> = rows.into_iter().map(|row| sealed::show(&app.keys, row)).collect();
+        let webhooks: Result<Vec<_>> = rows.into_iter().map(|row| show::show(&app.keys, row)).collect();
         List::new(&page, webhooks?, |webhook| webhook.id)
     }
 
@@ -98,7 +97,7 @@ impl WebhooksApi {
         let mut tx = app.db.tenant(caller.tenant).await?;
         let row = queries::get(&mut tx, WebhookId(id.0)).await?;
         tx.commit().await?;
-        Answer::new(&sealed::show(&app.keys, row)?)
+        Answer::new(&show::show(&app.keys, row)?)
     }
 
     /// Change a webhook
@@ -118,8 +117,8 @@ impl WebhooksApi {
         body.url.iter().for_each(|url| faults.url(url, &app.settings.nets));
         body.event_types.iter().for_each(|patterns| faults.event_types(patterns));
         body.headers.value().into_iter().for_each(|headers| faults.headers(headers));
-        body.metadata.value().into_iter().for_each(|metadata| faults.metadata(metadata));
-        faults.finish()?;
+        body.metadata.value().into_iter().for_each(|metadata| faults.metadata(metadata.text()));
+        faults.finish().map_err(ApiError::invalid)?;
         let change = Change {
             url: body.url,
             description: body.description,
@@ -136,7 +135,7 @@ impl WebhooksApi {
         if_match.check(queries::lock(&mut tx, id).await?.version)?;
         let row = queries::update(&mut tx, id, &change).await?;
         tx.commit().await?;
-        Answer::new(&sealed::show(&app.keys, row)?)
+        Answer::new(&show::show(&app.keys, row)?)
     }
 
     /// Delete a webhook

@@ -16,6 +16,7 @@ mod flows;
 mod fuzz;
 mod health;
 mod idempotency;
+mod imports;
 mod invitations;
 mod ip_rules;
 mod jobs;

@@ -65,7 +65,7 @@ async fn everybody_gets_what_is_kept_of_them_and_who_may_gets_others() {
     key.post("/exports", of_its_maker).await.problem(403, "permission_missing");
     let stranger = app.tenant("other").await.owner.user().await;
     let body = json!({ "resource": "personal_data", "user_id": stranger });
-    acme.owner.post("/exports", body).await.problem(404, "not_found");
+    acme.owner.post("/exports", body).await.problem(422, "body_invalid");
     let mine = acme.owner.get("/exports").await.expect(200);
     let theirs = mine["data"].as_array().unwrap().iter().find(|export| export["requested_by"] == id.as_str()).unwrap();
     let path = format!("/exports/{}/download", theirs["id"].as_str().unwrap());

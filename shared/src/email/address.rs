@@ -25,6 +25,11 @@ pub struct Mailbox {
     domain: String,
 }
 
+/// Whether `text` is an address and nothing else. Whether mail arrives there only a mail can tell.
+pub fn is_mail_address(text: &str) -> bool {
+    text.parse::<Mailbox>().is_ok_and(|mailbox| mailbox.name().is_none() && !text.contains('<'))
+}
+
 impl Mailbox {
     /// The bare address `text`, to be shown as `name`, whatever that holds.
     pub fn named(name: &str, text: &str) -> Result<Self, String> {
@@ -227,5 +232,32 @@ mod tests {
         assert_eq!(Mailbox::named("=?utf-8?q?Eve?=", "ada@example.com").unwrap().name(), Some("= ?utf-8?q?Eve?="));
         assert_eq!(Mailbox::named(" \n", "ada@example.com").unwrap().name(), None);
         assert!(Mailbox::named("Ada", "ada@example.com\nx").is_err());
+    }
+
+    #[test]
+    fn an_address_has_two_sides_and_nothing_that_means_something_in_a_header() {
+        for good in
+            ["a@b.example", "first.last+tag@sub.example.com", "o'hara@example.com", "u@exämple.de", "a@localhost"]
+        {
+            assert!(is_mail_address(good), "{good}");
+        }
+        let long = format!("{}@x.example", "a".repeat(65));
+        for bad in [
+            "",
+            "a",
+            "@b",
+            "a@",
+            "a@b@c",
+            "a b@c.d",
+            "a@b..c",
+            "<a@b.c>",
+            "a@b.c\r\nX: y",
+            "a,b@c.d",
+            "a@.b",
+            "ü@b.c",
+            &long,
+        ] {
+            assert!(!is_mail_address(bad), "{bad}");
+        }
     }
 }

@@ -6,6 +6,8 @@ use crate::infra::ids::EventId;
 
 /// Every statement on the tables of events.
 pub mod queries;
+/// JSON Schemas that tenants declare for their events.
+pub mod schema;
 
 /// Longest name of an event type.
 pub const TYPE_MAX_BYTES: usize = 128;

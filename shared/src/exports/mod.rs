@@ -1,8 +1,8 @@
 //! What tenants take out: rows of theirs as a file.
 
-use std::str::FromStr;
 use std::time::Duration;
 
+use crate::named;
 use crate::tenants::Permission;
 
 /// Payloads of the jobs that this feature asks for.
@@ -18,34 +18,6 @@ pub const KEPT: Duration = Duration::from_secs(7 * 86_400);
 pub const MOST_LIVE: i64 = 10;
 /// What its webhooks are told when an export is ready.
 pub const READY_EVENT: &str = "export.ready";
-
-/// Declares an enum whose variants have names.
-macro_rules! named {
-    ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$note:meta])* $variant:ident = $text:literal),* $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$note])* $variant),* }
-
-        impl $name {
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                let names = || Self::ALL.iter().map(|known| known.as_str()).collect::<Vec<_>>().join(", ");
-                let known = Self::ALL.iter().copied().find(|known| known.as_str() == text);
-                known.ok_or_else(|| format!(concat!("`{}` is not ", $what, "; those are {}"), text, names()))
-            }
-        }
-    };
-}
 
 named! {
     /// What can be exported.

@@ -7,7 +7,7 @@ use super::source::Filters;
 use super::{Compression, Format, KEPT, MOST_LIVE, Resource};
 use crate::infra::db::{SystemTx, TenantTx};
 use crate::infra::ids::{ActorId, ExportId, JobId, ObjectId, TenantId, UserId};
-use crate::jobs::State;
+use crate::jobs::carrier::{self, Carrier};
 use crate::{Error, Result};
 
 /// An export, and where its job stands.
@@ -29,14 +29,8 @@ pub struct ExportRow {
     pub expires_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     is_over: bool,
-    attempt: i16,
-    running: Option<bool>,
-    due: bool,
-    ended: Option<String>,
-    /// Of the job: JSON.
-    pub error: Option<String>,
-    /// Of the job: JSON.
-    pub progress: Option<String>,
+    #[sqlx(flatten)]
+    pub job: Carrier,
 }
 
 impl ExportRow {
@@ -45,10 +39,7 @@ impl ExportRow {
         match (self.ready_at, self.is_over) {
             (Some(_), true) => "expired",
             (Some(_), false) => "ready",
-            (None, _) => match State::of(self.ended.as_deref(), self.running, self.due, self.attempt) {
-                State::Succeeded => "failed", // an end without an object
-                state => state.as_str(),
-            },
+            (None, _) => self.job.state().as_str(),
         }
     }
 
@@ -83,16 +74,16 @@ pub struct NewExport<'a> {
     pub job: JobId,
 }
 
-const SELECT: &str = "
-    select e.id, e.resource, e.format, e.compress, e.filters::text as filters, e.requested_by, e.notify, e.job_id, e.object_id,
-           e.exported, e.size_bytes, e.ready_at, e.expires_at, e.created_at,
-           e.ready_at is not null and (e.object_id is null or e.expires_at <= ledger_now()) as is_over,
-           coalesce(l.attempt, o.attempt, 0::smallint) as attempt, l.running,
-           coalesce(l.run_at <= ledger_now(), true) as due, o.state::text as ended, o.error, p.progress
-      from exports e
-      left join job_live l on l.tenant_id = e.tenant_id and l.id = e.job_id
-      left join job_outcomes o on o.tenant_id = e.tenant_id and o.id = e.job_id
-      left join job_progress p on p.tenant_id = e.tenant_id and p.id = e.job_id";
+fn select(rest: &str) -> sqlx::AssertSqlSafe<String> {
+    sqlx::AssertSqlSafe(format!(
+        "select e.id, e.resource, e.format, e.compress, e.filters::text as filters, e.requested_by, e.notify, e.job_id,
+                e.object_id, e.exported, e.size_bytes, e.ready_at, e.expires_at, e.created_at,
+                e.ready_at is not null and (e.object_id is null or e.expires_at <= ledger_now()) as is_over, {}
+           from exports e {} where e.tenant_id = $1 {rest}",
+        carrier::COLUMNS,
+        carrier::JOINS
+    ))
+}
 
 /// # Errors
 /// [`Error::Conflict`] `too_many_exports`.
@@ -127,8 +118,7 @@ pub async fn insert(tx: &mut TenantTx, new: &NewExport<'_>) -> Result<()> {
 }
 
 pub async fn find(tx: &mut TenantTx, id: ExportId) -> Result<Option<ExportRow>> {
-    let sql = format!("{SELECT} where e.tenant_id = $1 and e.id = $2");
-    Ok(sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(tx.tenant()).bind(id).fetch_optional(&mut **tx).await?)
+    Ok(sqlx::query_as(select("and e.id = $2")).bind(tx.tenant()).bind(id).fetch_optional(&mut **tx).await?)
 }
 
 /// # Errors
@@ -139,10 +129,8 @@ pub async fn get(tx: &mut TenantTx, id: ExportId) -> Result<ExportRow> {
 
 /// Newest first.
 pub async fn list(tx: &mut TenantTx, before: Option<Uuid>, limit: i64) -> Result<Vec<ExportRow>> {
-    let sql =
-        format!("{SELECT} where e.tenant_id = $1 and ($2::uuid is null or e.id < $2) order by e.id desc limit $3");
-    let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(tx.tenant()).bind(before).bind(limit);
-    Ok(query.fetch_all(&mut **tx).await?)
+    let sql = select("and ($2::uuid is null or e.id < $2) order by e.id desc limit $3");
+    Ok(sqlx::query_as(sql).bind(tx.tenant()).bind(before).bind(limit).fetch_all(&mut **tx).await?)
 }
 
 /// Takes the export for the run that writes `object`. Answers the object of a run before it; None when it is ready, or gone.

@@ -83,6 +83,11 @@ id!(
 );
 id!(FileId);
 id!(ExportId);
+id!(ImportId);
+id!(
+    /// One run of an import's job.
+    RunId
+);
 id!(InvitationId);
 id!(RefreshTokenId);
 id!(SigningKeyId);

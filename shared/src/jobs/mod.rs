@@ -15,6 +15,8 @@ use crate::infra::ids::{ActorId, JobId, ScheduleId, TenantId};
 
 /// Replaying and cancelling many.
 pub mod bulk;
+/// Things that a job carries out.
+pub mod carrier;
 /// Jobs that wait for others.
 pub mod chains;
 /// How many jobs each queue holds, for a scrape.

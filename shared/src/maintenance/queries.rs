@@ -58,7 +58,7 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 18] = [
+pub const EXPIRIES: [Expiry; 19] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
@@ -153,6 +153,12 @@ pub const EXPIRIES: [Expiry; 18] = [
         table: "exports", // whose objects have gone
         delete: "delete from exports where ctid = any (array(
                      select ctid from exports
+                      where created_at < ledger_now() - interval '30 days' and object_id is null limit 5000))",
+    },
+    Expiry {
+        table: "imports", // whose reports have gone
+        delete: "delete from imports where ctid = any (array(
+                     select ctid from imports
                       where created_at < ledger_now() - interval '30 days' and object_id is null limit 5000))",
     },
     Expiry {

@@ -47,6 +47,8 @@ permissions! {
     ExportsWrite = "exports:write",
     FilesRead = "files:read",
     FilesWrite = "files:write",
+    ImportsRead = "imports:read",
+    ImportsWrite = "imports:write",
     InvitationsRead = "invitations:read",
     InvitationsWrite = "invitations:write",
     IpRulesRead = "ip_rules:read",
@@ -114,6 +116,11 @@ pub struct Permissions(u128);
 const _: () = assert!(Permission::ALL.len() <= 128, "a permission is one bit of a u128");
 
 impl Permissions {
+    /// As they were stored; those that this build does not know are none.
+    pub fn stored(names: &[String]) -> Self {
+        names.iter().filter_map(|name| name.parse().ok()).collect()
+    }
+
     pub const fn contains(self, permission: Permission) -> bool {
         self.0 & (1 << permission as u128) != 0
     }

@@ -118,8 +118,7 @@ impl Standing {
 
     /// Everything the member may do.
     pub fn permissions(&self) -> Permissions {
-        let own: Permissions = self.extra.iter().filter_map(|name| name.parse().ok()).collect();
-        own.with(self.built_in().map(Role::permissions).unwrap_or_default())
+        Permissions::stored(&self.extra).with(self.built_in().map(Role::permissions).unwrap_or_default())
     }
 }
 

@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::infra::crypto::{Secret, random_bytes};
 use crate::infra::ids::WebhookId;
 
+/// What no schema can say of an endpoint.
+pub mod check;
 /// Payloads.
 pub mod jobs;
 /// Every statement on the tables of webhooks.
 pub mod queries;
+/// What of an endpoint is kept under the key ring.
+pub mod sealed;
 
 /// Endpoints that a tenant may have.
 pub const WEBHOOKS_PER_TENANT: i64 = 500;

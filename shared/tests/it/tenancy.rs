@@ -106,6 +106,7 @@ const NOT_AUDITED: &[&str] = &[
     "batches",
     "events",
     "idempotency_keys",
+    "import_errors",
     "invitation_tokens",
     "job_attempts",
     "job_bulk",

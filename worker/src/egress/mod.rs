@@ -131,6 +131,11 @@ impl Answer {
 }
 
 impl Egress {
+    /// The private networks that it may reach.
+    pub fn nets(&self) -> &AllowedNets {
+        &self.nets
+    }
+
     /// A client that may reach public addresses and `nets`.
     ///
     /// # Errors

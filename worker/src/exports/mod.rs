@@ -1,7 +1,7 @@
 //! Writes what tenants take out.
 
 /// Rows as CSV or JSON.
-mod encode;
+pub mod encode;
 /// gzip and zip, as they come.
 mod pack;
 /// The kind `export.run`.

@@ -8,6 +8,7 @@ mod egress;
 mod email;
 mod exports;
 mod http_requests;
+mod imports;
 mod invitations;
 mod maintenance;
 mod objects;

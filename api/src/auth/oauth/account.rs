@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use millwork_shared::auth::Client;
 use millwork_shared::auth::jobs::{Notice, SendNotice, SendWelcome};
 use millwork_shared::auth::queries::identities::{self as rows, Account, Code, Identity};
+use millwork_shared::email::address::is_mail_address;
 use millwork_shared::infra::crypto::{Secret, random_bytes, token_hash};
 use millwork_shared::infra::db::IdentityTx;
 use millwork_shared::infra::ids::{TenantId, UserId};
@@ -18,7 +19,6 @@ use crate::App;
 use crate::auth::types::Session;
 use crate::auth::{enter, mails, mfa, passwords};
 use crate::config::Registration;
-use crate::http::types::is_mail_address;
 use crate::http::{ApiError, Result};
 
 /// How long a code stands for a person: long enough to find the device that shows the second factor.

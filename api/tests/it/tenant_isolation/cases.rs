@@ -20,6 +20,7 @@ pub enum Object {
     EventType,
     Export,
     File,
+    Import,
     IpRule,
     Invitation,
     Job,
@@ -127,6 +128,11 @@ pub fn cases() -> Vec<Case> {
         needs("ip_rules.get").of(IpRule),
         needs("ip_rules.list"),
         anyone("invitations.accept"),
+        needs("imports.cancel").of(Import),
+        needs("imports.create"),
+        needs("imports.get").of(Import),
+        needs("imports.list"),
+        needs("imports.report").of(Import),
         needs("invitations.create"),
         needs("invitations.get").of(Invitation),
         needs("invitations.list"),
@@ -218,6 +224,11 @@ impl Object {
             }
             Export => id(owner.post("/exports", json!({ "resource": "jobs", "format": "csv" })).await),
             File => id(owner.upload("a.txt", "text/plain", b"a text").await),
+            Import => {
+                let file = id(owner.upload("types.csv", "text/csv", b"name\norder.paid\n").await);
+                let body = json!({ "file_id": file, "resource": "event_types", "mode": "dry_run" });
+                id(owner.post("/imports", body).await)
+            }
             IpRule => {
                 let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());
                 id(owner.post("/security/ip-rules", json!({ "action": "deny", "cidr": cidr })).await)

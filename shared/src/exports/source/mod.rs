@@ -102,6 +102,18 @@ impl Position {
     pub const START: Self = Self(Uuid::nil(), -1);
 }
 
+impl Column {
+    /// Of rows that do not come from a source.
+    pub const fn text(name: &'static str) -> Self {
+        column(name, Form::Text, "")
+    }
+
+    /// The same, of numbers.
+    pub const fn plain(name: &'static str) -> Self {
+        column(name, Form::Plain, "")
+    }
+}
+
 const fn column(name: &'static str, form: Form, sql: &'static str) -> Column {
     Column { name, form, sql }
 }

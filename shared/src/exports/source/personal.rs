@@ -58,6 +58,7 @@ pub const PLACES: &[(&str, &[&str], Result<&str, &str>)] = &[
     ("files", &["created_by"], Ok("files")),
     ("file_versions", &["created_by"], Ok("files")),
     ("exports", &["requested_by", "notify"], Ok("exports")),
+    ("imports", &["requested_by", "user_id"], Ok("imports")),
     ("jobs", &["submitted_by"], Ok("jobs")),
     ("audit_logs", &["actor_id", "ip", "user_agent"], Ok("actions")),
     ("staff", &["email"], Err("the platform's own people, who are no tenant's")),
@@ -264,6 +265,24 @@ pub const SECTIONS: &[Section] = &[
             from: "exports r",
             key: ("r.id", None),
             whose: Some("r.requested_by = ? or r.notify = ?"),
+        },
+    },
+    Section {
+        name: "imports",
+        purpose: "to know who brought what in",
+        fate: Fate::Kept("kept for 30 days"),
+        own: false,
+        source: Source {
+            columns: &[
+                column("id", Text, "r.id::text"),
+                column("file_id", Text, "r.file_id::text"),
+                column("resource", Text, "r.resource"),
+                column("created_at", Text, time!("r.created_at")),
+            ],
+            filters: &[],
+            from: "imports r",
+            key: ("r.id", None),
+            whose: Some("r.requested_by = ? or r.user_id = ?"),
         },
     },
     Section {

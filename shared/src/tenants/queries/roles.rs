@@ -6,7 +6,8 @@ use uuid::Uuid;
 use crate::error::OnConstraint;
 use crate::infra::db::TenantTx;
 use crate::infra::ids::RoleId;
-use crate::{Error, Result};
+use crate::tenants::{Permissions, Role};
+use crate::{Error, Fault, Result};
 
 /// Roles of its own that a tenant may have.
 pub const MOST: i64 = 100;
@@ -57,6 +58,43 @@ pub async fn find_named(tx: &mut TenantTx, names: &[&str]) -> Result<Vec<RoleRow
     .bind(names)
     .fetch_all(&mut **tx)
     .await?)
+}
+
+/// Roles that were asked for by name.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// The one that every tenant has.
+    pub built_in: Option<Role>,
+    /// The tenant's own.
+    pub own: Vec<RoleId>,
+    /// Everything they hold.
+    pub permissions: Permissions,
+}
+
+/// The roles of these names, or what is wrong with those.
+pub async fn name(tx: &mut TenantTx, names: &[String]) -> Result<Result<Named, Vec<Fault>>> {
+    let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+    let known = find_named(tx, &wanted).await?;
+    let (mut found, mut faults) = (Named::default(), Vec::new());
+    for (n, name) in names.iter().enumerate() {
+        let mut fault = |code, detail: String| faults.push(Fault::new(format!("/roles/{n}"), code, detail));
+        if let Ok(role) = name.parse::<Role>() {
+            if found.built_in.is_some_and(|other| other != role) {
+                fault("exclusive", "a member has one of the roles of every tenant; make one of your own".to_owned());
+            }
+            found.built_in = Some(role);
+            found.permissions = found.permissions.with(role.permissions());
+        } else if let Some(row) = known.iter().find(|row| row.name.to_lowercase() == name.to_lowercase()) {
+            if !found.own.contains(&row.id) {
+                found.own.push(row.id);
+            }
+            found.permissions = found.permissions.with(Permissions::stored(&row.permissions));
+        } else {
+            let name: String = name.chars().take(100).collect();
+            fault("unknown", format!("there is no role `{name}`; see GET /roles"));
+        }
+    }
+    Ok(if faults.is_empty() { Ok(found) } else { Err(faults) })
 }
 
 /// Makes a role. The tenant is [locked](super::members::lock).

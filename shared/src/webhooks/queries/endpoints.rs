@@ -68,6 +68,13 @@ pub async fn insert(tx: &mut TenantTx, new: &NewWebhook) -> Result<WebhookRow> {
     })
 }
 
+/// Whether there is an endpoint of this URL that wants the same events.
+pub async fn exists_alike(tx: &mut TenantTx, url: &str, event_types: &[String]) -> Result<bool> {
+    let sql = "select exists (select from webhooks where tenant_id = $1 and url = $2 and deleted_at is null
+                                 and event_types @> $3 and event_types <@ $3)";
+    Ok(sqlx::query_scalar(sql).bind(tx.tenant()).bind(url).bind(event_types).fetch_one(&mut **tx).await?)
+}
+
 pub async fn find(tx: &mut TenantTx, id: WebhookId) -> Result<Option<WebhookRow>> {
     let mut query = QueryBuilder::<Postgres>::new("select ");
     query.push(COLUMNS).push(" from webhooks where deleted_at is null and tenant_id = ").push_bind(tx.tenant());

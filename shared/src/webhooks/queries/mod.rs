@@ -6,7 +6,7 @@ mod outgoing;
 
 pub use deliveries::{DeliveryRow, Filter, get_delivery, list_deliveries};
 pub use endpoints::{
-    Change, NewWebhook, SealedSecret, WebhookRow, delete, disable, find, get, get_secret, insert, list, lock,
-    rotate_secret, update,
+    Change, NewWebhook, SealedSecret, WebhookRow, delete, disable, exists_alike, find, get, get_secret, insert, list,
+    lock, rotate_secret, update,
 };
 pub use outgoing::{Outgoing, OutgoingKey, Sender, list_outgoing};

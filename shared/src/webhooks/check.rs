@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use millwork_shared::egress::{AllowedNets, Target, headers_faults};
-use millwork_shared::events::is_pattern;
-use millwork_shared::webhooks::OWN_HEADERS;
-
-use crate::http::{ApiError, Fault, RawJson, Result};
+use super::OWN_HEADERS;
+use crate::Fault;
+use crate::egress::{AllowedNets, Target, headers_faults};
+use crate::events::is_pattern;
 
 const METADATA_MAX_BYTES: usize = 4 * 1024;
 
@@ -40,20 +39,20 @@ impl Faults {
         }
     }
 
-    pub fn metadata(&mut self, metadata: &RawJson) {
-        if !metadata.text().starts_with('{') {
+    pub fn metadata(&mut self, metadata: &str) {
+        if !metadata.starts_with('{') {
             self.0.push(Fault::new("/metadata", "type", "must be an object"));
         }
-        if metadata.text().len() > METADATA_MAX_BYTES {
+        if metadata.len() > METADATA_MAX_BYTES {
             let detail = format!("must have at most {METADATA_MAX_BYTES} bytes");
             self.0.push(Fault::new("/metadata", "too_large", detail));
         }
     }
 
     /// # Errors
-    /// 422 with every fault, if there is any.
-    pub fn finish(self) -> Result<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.0)) }
+    /// Every fault, if there is any.
+    pub fn finish(self) -> Result<(), Vec<Fault>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
     }
 }
 

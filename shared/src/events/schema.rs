@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
-use crate::http::Fault;
+use crate::Fault;
 
 /// Bytes of a schema's text.
 pub const SCHEMA_MAX_BYTES: usize = 64 * 1024;
