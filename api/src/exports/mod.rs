@@ -45,8 +45,8 @@ impl ExportsApi {
     /// ready, webhooks are told by `export.ready`, and the person who asked by a mail; for seven days it can be downloaded.
     /// What changes while it runs may be in it or not. A tenant has at most ten exports that wait or run.
     ///
-    /// `personal_data` is what is kept of one member, with what for and for how long (GDPR articles 15 and 20). Everybody
-    /// may have their own, with how they sign in; somebody else's takes `personal_data:read`.
+    /// `personal_data` is what is kept of one member, with what for and for how long (GDPR articles 15 and 20). Whoever
+    /// may export gets their own, with how they sign in; somebody else's takes `personal_data:read`.
     #[oai(path = "/exports", method = "post", operation_id = "exports.create")]
     async fn create(
         &self,

@@ -58,7 +58,7 @@ impl LinksApi {
 
     /// Read by a link
     ///
-    /// What `/files/{id}/url`, or the download of an export, leads to where storage is a folder. As
+    /// What `/files/{id}/url`, or the download of an export or a report, leads to where storage is a folder. As
     /// `/files/{id}/content`.
     #[oai(path = "/objects/:link", method = "get", operation_id = "objects.get")]
     async fn get(&self, app: Data<&App>, request: &Request, link: Path<String>) -> Result<Content> {

@@ -6,11 +6,10 @@ use std::sync::{Arc, LazyLock, RwLock};
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, ValidationError, Validator};
+use millwork_shared::email::address::is_mail_address;
 use poem_openapi::registry::Registry;
 use poem_openapi::types::Type;
 use serde_json::{Map, Value, json};
-
-use millwork_shared::email::address::is_mail_address;
 
 use super::Fault;
 use super::error::{ApiError, Result};

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::source::Filters;
 use super::{Compression, Format, KEPT, MOST_LIVE, Resource};
-use crate::infra::db::{SystemTx, TenantTx};
-use crate::infra::ids::{ActorId, ExportId, JobId, ObjectId, TenantId, UserId};
+use crate::infra::db::TenantTx;
+use crate::infra::ids::{ActorId, ExportId, JobId, ObjectId, UserId};
 use crate::jobs::carrier::{self, Carrier};
 use crate::{Error, Result};
 
@@ -88,13 +88,7 @@ fn select(rest: &str) -> sqlx::AssertSqlSafe<String> {
 /// # Errors
 /// [`Error::Conflict`] `too_many_exports`.
 pub async fn insert(tx: &mut TenantTx, new: &NewExport<'_>) -> Result<()> {
-    let live: i64 = sqlx::query_scalar(
-        "select count(*) from exports e join job_live l on l.tenant_id = e.tenant_id and l.id = e.job_id
-          where e.tenant_id = $1",
-    )
-    .bind(tx.tenant())
-    .fetch_one(&mut **tx)
-    .await?;
+    let live = carrier::count_live(tx, "exports").await?;
     if live >= MOST_LIVE {
         let detail = format!("{live} exports wait or run, as many as may; wait for one, or cancel it");
         return Err(Error::conflict("too_many_exports", detail));
@@ -165,18 +159,4 @@ pub async fn finish(tx: &mut TenantTx, id: ExportId, object: ObjectId, exported:
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Gives up the objects of a chunk of exports whose time is over. Answers how many.
-pub async fn expire(tx: &mut SystemTx, only: Option<TenantId>, limit: i64) -> Result<u64> {
-    let sql = "
-        with over as (
-            select tenant_id, object_id from exports
-             where object_id is not null and expires_at <= ledger_now() and ($1::uuid is null or tenant_id = $1)
-             order by expires_at limit $2
-               for no key update skip locked
-        )
-        update objects o set state = 'deleted', delete_after = ledger_now()
-          from over where o.tenant_id = over.tenant_id and o.id = over.object_id and o.state = 'stored'";
-    Ok(sqlx::query(sql).bind(only).bind(limit).execute(&mut **tx).await?.rows_affected())
 }

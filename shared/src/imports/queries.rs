@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{Format, KEPT, MOST_FAULTS, MOST_LIVE, Mode, Resource};
 use crate::exports::source::Column;
-use crate::infra::db::{SystemTx, TenantTx};
-use crate::infra::ids::{ActorId, FileId, ImportId, JobId, ObjectId, RunId, TenantId, UserId};
+use crate::infra::db::TenantTx;
+use crate::infra::ids::{ActorId, FileId, ImportId, JobId, ObjectId, RunId, UserId};
 use crate::jobs::carrier::{self, Carrier};
 use crate::{Error, Fault, Result};
 
@@ -96,13 +96,7 @@ fn select(rest: &str) -> sqlx::AssertSqlSafe<String> {
 /// # Errors
 /// [`Error::Conflict`] `too_many_imports`.
 pub async fn insert(tx: &mut TenantTx, new: &NewImport<'_>) -> Result<()> {
-    let live: i64 = sqlx::query_scalar(
-        "select count(*) from imports i join job_live l on l.tenant_id = i.tenant_id and l.id = i.job_id
-          where i.tenant_id = $1",
-    )
-    .bind(tx.tenant())
-    .fetch_one(&mut **tx)
-    .await?;
+    let live = carrier::count_live(tx, "imports").await?;
     if live >= MOST_LIVE {
         let detail = format!("{live} imports wait or run, as many as may; wait for one, or cancel it");
         return Err(Error::conflict("too_many_imports", detail));
@@ -281,18 +275,4 @@ async fn forget_faults(tx: &mut TenantTx, id: ImportId) -> Result<()> {
     let sql = "delete from import_errors where tenant_id = $1 and import_id = $2";
     sqlx::query(sql).bind(tx.tenant()).bind(id).execute(&mut **tx).await?;
     Ok(())
-}
-
-/// Gives up the reports of a chunk of imports whose time is over. Answers how many.
-pub async fn expire(tx: &mut SystemTx, only: Option<TenantId>, limit: i64) -> Result<u64> {
-    let sql = "
-        with over as (
-            select tenant_id, object_id from imports
-             where object_id is not null and expires_at <= ledger_now() and ($1::uuid is null or tenant_id = $1)
-             order by expires_at limit $2
-               for no key update skip locked
-        )
-        update objects o set state = 'deleted', delete_after = ledger_now()
-          from over where o.tenant_id = over.tenant_id and o.id = over.object_id and o.state = 'stored'";
-    Ok(sqlx::query(sql).bind(only).bind(limit).execute(&mut **tx).await?.rows_affected())
 }

@@ -315,3 +315,18 @@ fn keys(rows: Vec<(TenantId, ObjectId)>) -> Result<Vec<Key>> {
 fn split(keys: &[Key]) -> (Vec<TenantId>, Vec<ObjectId>) {
     keys.iter().map(|key| (key.tenant(), key.object())).unzip()
 }
+
+/// Gives up the objects of a chunk of rows of `table` whose `expires_at` is past. Answers how many.
+pub async fn expire_of(tx: &mut SystemTx, table: &'static str, only: Option<TenantId>, limit: i64) -> Result<u64> {
+    let sql = format!(
+        "with over as (
+             select tenant_id, object_id from {table}
+              where object_id is not null and expires_at <= ledger_now() and ($1::uuid is null or tenant_id = $1)
+              order by expires_at limit $2
+                for no key update skip locked
+         )
+         update objects o set state = 'deleted', delete_after = ledger_now()
+           from over where o.tenant_id = over.tenant_id and o.id = over.object_id and o.state = 'stored'"
+    );
+    Ok(sqlx::query(sqlx::AssertSqlSafe(sql)).bind(only).bind(limit).execute(&mut **tx).await?.rows_affected())
+}

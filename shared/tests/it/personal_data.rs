@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use millwork_shared::exports::Resource;
 use millwork_shared::exports::source::personal::{PLACES, SECTIONS};
-use millwork_shared::exports::source::{Filters, Position};
+use millwork_shared::exports::source::{Filters, Position, Source};
 use millwork_shared::infra::ids::UserId;
 
 use super::Ledger;
@@ -56,4 +57,35 @@ async fn every_section_can_be_read_and_shows_nothing_of_others() {
         let (_, more) = page.await.unwrap_or_else(|error| panic!("{}: {error}", section.name));
         assert_eq!((rows, more), (0, false), "{}", section.name);
     }
+}
+
+#[tokio::test]
+async fn a_page_of_rows_that_few_fit_ends_before_the_deadline_and_says_where_to_go_on() {
+    let ledger = Ledger::create().await;
+    let sql = format!(
+        "insert into events (tenant_id, id, type, payload, created_at)
+         select '{}', ('019a0000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid,
+                case n when 60000 then 'order.rare' else 'order.common' end, '1', now()
+           from generate_series(1, 60000) n",
+        ledger.tenant
+    );
+    ledger.test.sql(sql).await;
+    let source = Source::of(Resource::Events).unwrap();
+    let until: DateTime<Utc> = "2100-01-01T00:00:00Z".parse().unwrap();
+    let rare = Filters { event_type: Some("order.rare".into()), ..Filters::default() };
+    let (mut position, mut found, mut pages) = (Position::START, 0, Vec::new());
+    loop {
+        let mut tx = ledger.tenant().await;
+        let page = source.page(&mut tx, &rare, (position, until), 10, |_| {
+            found += 1;
+            Ok(false)
+        });
+        let (last, more) = page.await.unwrap();
+        pages.push((found, more));
+        position = last;
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(pages, [(0, true), (1, false)]);
 }

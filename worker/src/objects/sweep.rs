@@ -4,8 +4,6 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream};
-use millwork_shared::exports::queries as exports;
-use millwork_shared::imports::queries as imports;
 use millwork_shared::infra::db::{SystemTx, ledger_now};
 use millwork_shared::infra::ids::TenantId;
 use millwork_shared::infra::storage::{Key, Unfinished};
@@ -104,8 +102,9 @@ impl Work<'_> {
             let files = sweep::count_expired(&mut tx, self.only).await?;
             return self.counted(tx, state, Finding::Expired, files, Step::GiveUp).await;
         }
-        while exports::expire(&mut tx, self.only, self.limit()).await? == self.page as u64 {}
-        while imports::expire(&mut tx, self.only, self.limit()).await? == self.page as u64 {}
+        for table in ["exports", "imports"] {
+            while sweep::expire_of(&mut tx, table, self.only, self.limit()).await? == self.page as u64 {}
+        }
         let expired = sweep::expire_files(&mut tx, self.only, self.limit()).await?;
         self.chunk(tx, state, Finding::Expired, &expired, Step::GiveUp).await
     }

@@ -20,7 +20,7 @@ use millwork_worker::runtime::Run;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
-use crate::support::{World, done};
+use crate::support::{World, done, killed_after};
 
 const JOBS: usize = 30;
 
@@ -98,25 +98,15 @@ async fn killed_at_any_moment_it_begins_anew_and_leaves_one_object() {
     let mut polls = 1;
     loop {
         let stage = Stage::create().await;
-        let mut killed = Box::pin(run(RunExport { export: stage.export }, stage.begin(), stage.world.ctx.clone()));
-        let mut left = polls;
-        let ended = std::future::poll_fn(|cx| {
-            left -= 1;
-            match killed.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending if left == 0 => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        drop(killed);
+        let ended =
+            killed_after(polls, run(RunExport { export: stage.export }, stage.begin(), stage.world.ctx.clone())).await;
         let row = stage.row().await;
         assert!(row.ready_at.is_none() || stage.lines().await == JOBS, "{polls}: what is ready is whole");
         stage.run().await;
         assert_eq!((stage.row().await.state(), stage.lines().await), ("ready", JOBS), "{polls}");
         stage.sweep().await;
         assert_eq!((stage.objects().await, stage.lines().await), (1, JOBS), "{polls}");
-        if ended.is_some() {
+        if ended {
             return;
         }
         polls += 1 + polls / 3;

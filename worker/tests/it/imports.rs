@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::task::Poll;
 
 use bytes::Bytes;
 use millwork_shared::files::VersionState;
@@ -15,7 +14,7 @@ use millwork_shared::infra::storage::Key;
 use millwork_shared::objects::{Purpose, queries as objects};
 use millwork_worker::imports::run::run;
 
-use crate::support::World;
+use crate::support::{World, killed_after};
 
 const ROWS: usize = 450; // three chunks
 
@@ -100,18 +99,7 @@ async fn killed_at_any_moment_no_row_is_lost_and_none_is_made_or_counted_twice()
     let mut polls = 1;
     loop {
         let stage = Stage::create(Mode::Commit).await;
-        let mut killed = Box::pin(run(stage.job(), stage.run(), stage.world.ctx.clone()));
-        let mut left = polls;
-        let ended = std::future::poll_fn(|cx| {
-            left -= 1;
-            match killed.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending if left == 0 => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        drop(killed);
+        let ended = killed_after(polls, run(stage.job(), stage.run(), stage.world.ctx.clone())).await;
         run(stage.job(), stage.run(), stage.world.ctx.clone()).await.unwrap();
         let row = stage.row().await;
         assert_eq!((row.state(), row.position), ("finished", ROWS as i64), "{polls}");
@@ -119,7 +107,7 @@ async fn killed_at_any_moment_no_row_is_lost_and_none_is_made_or_counted_twice()
         assert!(row.has_report, "{polls}");
         assert_eq!(stage.count("event_types").await, "441", "{polls}");
         assert_eq!(stage.count("import_errors").await, "0", "{polls}: they are in the report");
-        if ended.is_some() {
+        if ended {
             return;
         }
         polls += 1 + polls / 3;

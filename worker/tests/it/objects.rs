@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use millwork_worker::objects::sweep::{sweep, sweep_by};
 use millwork_worker::runtime::Run;
 use serde_json::{Value, json};
 
-use crate::support::{World, done};
+use crate::support::{World, done, killed_after};
 
 const QUOTA: i64 = 1 << 40;
 /// Longer than the sweep leaves alone what nobody is at.
@@ -338,18 +337,7 @@ async fn killed_at_any_moment_it_loses_nothing_and_the_next_one_finishes() {
         let mess = Mess::make(&stage).await;
         let job = stage.run(PLATFORM).job;
         let run = Arc::new(Run::for_test(PLATFORM, job));
-        let mut killed = Box::pin(sweep_by(3, SweepObjects::default(), run, stage.ctx.clone()));
-        let mut left = polls;
-        let ended = std::future::poll_fn(|cx| {
-            left -= 1;
-            match killed.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending if left == 0 => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        drop(killed);
+        let ended = killed_after(polls, sweep_by(3, SweepObjects::default(), run, stage.ctx.clone())).await;
         // The same job, on another worker; then the next one.
         let run = Arc::new(Run::for_test(PLATFORM, job));
         done(sweep_by(3, SweepObjects::default(), run, stage.ctx.clone()).await.unwrap());
@@ -357,7 +345,7 @@ async fn killed_at_any_moment_it_loses_nothing_and_the_next_one_finishes() {
         mess.ends_cleared(&stage).await;
         let told = stage.told().await;
         assert_eq!(told.len(), 1, "{polls}: {told:?}");
-        if ended.is_some() {
+        if ended {
             return;
         }
         polls += 1 + polls / 2;

@@ -1,15 +1,18 @@
 //! Erasures that are stopped, cancelled, and run twice.
 
 use std::sync::Arc;
-use std::task::Poll;
 
-use millwork_shared::infra::ids::{JobId, UserId};
+use millwork_shared::exports::queries::{self as exports, NewExport};
+use millwork_shared::exports::source::Filters;
+use millwork_shared::exports::{Format, Resource};
+use millwork_shared::infra::ids::{ActorId, ExportId, JobId, UserId};
 use millwork_shared::jobs::Outcome;
+use millwork_shared::objects::{Purpose, queries as objects};
 use millwork_shared::personal_data::jobs::EraseUser;
 use millwork_worker::personal_data::erase::erase;
 use serde_json::Value;
 
-use crate::support::{World, done};
+use crate::support::{World, done, killed_after};
 
 struct Stage {
     world: World,
@@ -62,18 +65,7 @@ async fn killed_at_any_moment_all_goes_or_nothing_and_the_report_is_there() {
     let mut polls = 1;
     loop {
         let stage = Stage::create().await;
-        let mut killed = Box::pin(erase(stage.job(), stage.run(), stage.world.ctx.clone()));
-        let mut left = polls;
-        let ended = std::future::poll_fn(|cx| {
-            left -= 1;
-            match killed.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-                Poll::Pending if left == 0 => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
-            }
-        })
-        .await;
-        drop(killed);
+        let ended = killed_after(polls, erase(stage.job(), stage.run(), stage.world.ctx.clone())).await;
         let report = done(erase(stage.job(), stage.run(), stage.world.ctx.clone()).await.unwrap());
         assert_eq!(report["account_erased"], true, "{polls}: {report}");
         assert_eq!(found(&report, "account").0, 1, "{polls}: of the run that erased");
@@ -81,7 +73,7 @@ async fn killed_at_any_moment_all_goes_or_nothing_and_the_report_is_there() {
         assert_eq!(stage.count("users where name = 'victor'").await, "0", "{polls}");
         assert_eq!(stage.count("alerts").await, "0", "{polls}");
         assert_eq!(stage.count("audit_logs where action = 'user.erased'").await, "1", "{polls}");
-        if ended.is_some() {
+        if ended {
             return;
         }
         polls += 1 + polls / 8;
@@ -115,4 +107,28 @@ async fn the_last_owner_stays_and_a_cancelled_erasure_erases_nothing() {
     let error = erase(job, stage.run(), stage.world.ctx.clone()).await.unwrap_err();
     assert!(error.to_string().contains("owner"), "{error}");
     assert_eq!(stage.count("users where name = 'olga'").await, "1");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_being_written_is_not_made_ready_after_the_erasure() {
+    let stage = Stage::create().await;
+    let (export, filters) = (ExportId::generate(), Filters { user_id: Some(stage.user.0), ..Filters::default() });
+    let new = NewExport {
+        id: export,
+        resource: Resource::PersonalData,
+        format: Format::Json,
+        compress: None,
+        filters: &filters,
+        requested_by: ActorId(stage.user.0),
+        notify: None,
+        job: JobId::generate(),
+    };
+    let mut tx = stage.world.db.db.tenant(stage.world.tenant).await.unwrap();
+    exports::insert(&mut tx, &new).await.unwrap();
+    let (object, _) = objects::begin(&mut tx, Purpose::Export, 0, 0).await.unwrap();
+    exports::take(&mut tx, export, object).await.unwrap();
+    tx.commit().await.unwrap();
+    done(erase(stage.job(), stage.run(), stage.world.ctx.clone()).await.unwrap());
+    let mut tx = stage.world.db.db.tenant(stage.world.tenant).await.unwrap();
+    assert!(!exports::finish(&mut tx, export, object, 9, 99).await.unwrap());
 }

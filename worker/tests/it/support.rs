@@ -1,6 +1,7 @@
 //! A tenant with endpoints and events, and the context that handlers work in.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use base64::Engine;
@@ -170,4 +171,18 @@ pub fn done(outcome: Outcome) -> serde_json::Value {
         Outcome::Done(result) => serde_json::from_str(result.expect("a result").get()).unwrap(),
         other => panic!("not done: {other:?}"),
     }
+}
+
+/// Polls `work` so many times, and drops it, as a kill does. Whether it had ended by then.
+pub async fn killed_after(polls: usize, work: impl Future) -> bool {
+    let (mut work, mut left) = (Box::pin(work), polls);
+    std::future::poll_fn(|cx| {
+        left -= 1;
+        match work.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(true),
+            Poll::Pending if left == 0 => Poll::Ready(false),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
 }
