@@ -31,6 +31,11 @@ pub fn fill(psql: &mut Psql, rows: u64) -> Result<()> {
         return Ok(());
     }
     let keys = tenant::add(psql, TENANTS)?;
+    fill_for(psql, rows, &keys)
+}
+
+/// [`fill`] for the tenants of these keys, who take turns.
+pub fn fill_for(psql: &mut Psql, rows: u64, keys: &[String]) -> Result<()> {
     let tenants = keys.iter().map(|key| format!("({})", tenant::of(key))).collect::<Vec<_>>().join(", ");
     psql.rows(&format!(
         "set synchronous_commit = off;
@@ -54,7 +59,7 @@ fn chunk(first: u64, last: u64, rows: u64) -> String {
     // A UUIDv7: 48 bits of milliseconds, its version, its variant, and chance.
     format!(
         "with n as (
-             select tenants[1 + n % {TENANTS}] as tenant_id, since + interval '24 h' * (n::float8 / {rows}) as at,
+             select tenants[1 + n % cardinality(tenants)] as tenant_id, since + interval '24 h' * (n::float8 / {rows}) as at,
                     md5(random()::text || n) as chance
                from filling, generate_series({first}, {last}) n
          ), r as (

@@ -7,7 +7,7 @@ use crate::bench::connection::Connection;
 use crate::bench::figure::{Figure, Target, rounded};
 use crate::bench::report::Report;
 use crate::bench::site::{Ground, Site};
-use crate::bench::{Options, history, memory, tenant};
+use crate::bench::{Options, history, memory};
 
 const ROWS: u64 = 1_000_000;
 const LIMIT: Duration = Duration::from_secs(300);
@@ -16,14 +16,7 @@ const LIMIT: Duration = Duration::from_secs(300);
 pub fn run(ground: &Ground, _: &Options, report: &mut Report) -> Result<()> {
     let mut site = Site::open(ground)?;
     site.psql.rows("update api_keys set permissions = permissions || '{exports:write,jobs:read}';")?;
-    history::fill(&mut site.psql, ROWS)?;
-    let owner = tenant::of(&site.key);
-    site.psql.rows(&format!(
-        "set statement_timeout = 0;
-         update jobs set tenant_id = {owner}; update job_outcomes set tenant_id = {owner};
-         reset statement_timeout;"
-    ))?;
-    history::settle(&mut site.psql)?;
+    history::fill_for(&mut site.psql, ROWS, std::slice::from_ref(&site.key))?;
     site.start_ready_worker()?;
     for (name, form, target) in [
         ("export.csv", r#""format":"csv""#, Some(Target::AtLeast(100_000.0))),
