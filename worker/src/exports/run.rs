@@ -171,28 +171,28 @@ impl Writing<'_> {
     ) -> Result<Option<u64>> {
         let until = self.now().await?;
         let mut encoder = Encoder::new(source.columns, format)?;
-        let mut position = Position::START;
+        let (mut position, mut piece) = (Position::START, Vec::new());
         loop {
             if self.run.cancelled.is_cancelled() {
                 return Ok(None);
             }
-            let mut tx = self.ctx.db.tenant(self.run.tenant).await?;
-            let page = source.page(&mut tx, filters, (position, until), PAGE, |values| {
-                encoder.row(values)?;
-                Ok(encoder.gathered() >= PAGE_BYTES)
-            });
-            let (last, more) = page.await?;
-            drop(tx); // it only read, and may have rows left that nobody wants
-            position = last;
-            let piece = if more { encoder.take()? } else { Vec::new() };
-            self.push(piece, writer, packer).await?;
+            let read = async {
+                let mut tx = self.ctx.db.tenant(self.run.tenant).await?;
+                let page = source.page(&mut tx, filters, (position, until), PAGE, |values| {
+                    encoder.row(values)?;
+                    Ok(encoder.gathered() >= PAGE_BYTES)
+                });
+                page.await // the transaction only read, and may have rows left that nobody wants
+            };
+            // The page before is packed and stored meanwhile.
+            let ((last, more), ()) = tokio::try_join!(read, self.push(piece, writer, packer))?;
             self.tell(self.before + encoder.rows()).await?;
             if !more {
                 let rows = encoder.rows();
-                let end = encoder.finish()?;
-                self.push(end, writer, packer).await?;
+                self.push(encoder.finish()?, writer, packer).await?;
                 return Ok(Some(rows));
             }
+            (position, piece) = (last, encoder.take()?);
         }
     }
 

@@ -94,12 +94,29 @@ pub struct Source {
     whose: Option<&'static str>,
 }
 
-/// The row after which a page begins.
+/// The row after which a page begins, and how far pages of filtered rows may look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position(Uuid, i32);
+pub struct Position {
+    id: Uuid,
+    number: i32,
+    window: Window,
+}
+
+/// Which rows may be looked at, of those that are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Window {
+    /// That has to be found.
+    Unknown,
+    UpTo(Uuid),
+    All,
+}
 
 impl Position {
-    pub const START: Self = Self(Uuid::nil(), -1);
+    pub const START: Self = Self::after(Uuid::nil(), -1, Window::Unknown);
+
+    const fn after(id: Uuid, number: i32, window: Window) -> Self {
+        Self { id, number, window }
+    }
 }
 
 impl Column {
@@ -322,8 +339,12 @@ impl Source {
         limit: i64,
         mut take: impl FnMut(&[Option<&str>]) -> Result<bool>,
     ) -> Result<(Position, bool)> {
-        let end = self.window(tx, filters, (position, until)).await?;
-        let mut query = self.select(tx, filters, (position, until, end), limit);
+        let window = match position.window {
+            Window::All => Window::All,
+            Window::UpTo(end) if position.id < end => position.window,
+            _ => self.window(tx, filters, (position, until)).await?,
+        };
+        let mut query = self.select(tx, filters, (Position { window, ..position }, until), limit);
         let mut rows = query.build().fetch(&mut **tx);
         let (mut last, mut seen) = (position, 0);
         while let Some(row) = rows.try_next().await? {
@@ -331,41 +352,42 @@ impl Source {
             for n in 0..self.columns.len() {
                 values.push(row.try_get::<Option<&str>, _>(n + 2)?);
             }
-            last = Position(row.try_get(0)?, row.try_get(1)?);
+            last = Position::after(row.try_get(0)?, row.try_get(1)?, window);
             seen += 1;
             if take(&values)? {
                 return Ok((last, true));
             }
         }
-        match end {
-            Some(end) if seen < limit => Ok((Position(end, i32::MAX), true)),
+        match window {
+            Window::UpTo(end) if seen < limit => Ok((Position::after(end, i32::MAX, Window::Unknown), true)),
             _ => Ok((last, seen == limit)),
         }
     }
 
-    /// The last row that a page of filtered rows may look at; None: all that are left.
+    /// How far pages of filtered rows after `position` may look.
     async fn window(
         &self,
         tx: &mut TenantTx,
         filters: &Filters,
         (position, until): (Position, DateTime<Utc>),
-    ) -> Result<Option<Uuid>> {
+    ) -> Result<Window> {
         if filters.narrow_nothing() {
-            return Ok(None); // every row is wanted
+            return Ok(Window::All); // every row is wanted
         }
         let id = self.key.0;
         let mut query = QueryBuilder::new(format!("select {id} from {} where r.tenant_id = ", self.from));
-        query.push_bind(tx.tenant()).push(format!(" and {id} >= ")).push_bind(position.0);
+        query.push_bind(tx.tenant()).push(format!(" and {id} >= ")).push_bind(position.id);
         query.push(format!(" and {id} < uuid_floor(")).push_bind(until).push(")");
         query.push(format!(" order by {id} offset ")).push_bind(SCANNED).push(" limit 1");
-        Ok(query.build_query_scalar().fetch_optional(&mut **tx).await?)
+        let end = query.build_query_scalar().fetch_optional(&mut **tx).await?;
+        Ok(end.map_or(Window::All, Window::UpTo))
     }
 
     fn select(
         &self,
         tx: &TenantTx,
         filters: &Filters,
-        (position, until, end): (Position, DateTime<Utc>, Option<Uuid>),
+        (position, until): (Position, DateTime<Utc>),
         limit: i64,
     ) -> QueryBuilder<Postgres> {
         let (id, number) = self.key;
@@ -380,15 +402,16 @@ impl Source {
         query.push(" where r.tenant_id = ").push_bind(tx.tenant());
         match number {
             Some(number) => {
-                query.push(format!(" and ({id}, {number}) > (")).push_bind(position.0).push(", ").push_bind(position.1);
-                query.push(")").push(format!(" and {id} >= ")).push_bind(position.0);
+                query.push(format!(" and ({id}, {number}) > (")).push_bind(position.id).push(", ");
+                query.push_bind(position.number);
+                query.push(")").push(format!(" and {id} >= ")).push_bind(position.id);
             }
             None => {
-                query.push(format!(" and {id} > ")).push_bind(position.0);
+                query.push(format!(" and {id} > ")).push_bind(position.id);
             }
         }
         query.push(format!(" and {id} < uuid_floor(")).push_bind(until).push(")");
-        if let Some(end) = end {
+        if let Window::UpTo(end) = position.window {
             query.push(format!(" and {id} <= ")).push_bind(end);
         }
         self.narrow(&mut query, filters);
