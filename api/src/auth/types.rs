@@ -1,5 +1,6 @@
 //! Bodies of the identity routes.
 
+use millwork_shared::auth::queries::identities::LinkedIdentity as LinkedIdentityRow;
 use millwork_shared::auth::queries::sessions::OpenSession as OpenSessionRow;
 use millwork_shared::infra::ids::{SessionId, TenantId};
 use millwork_shared::tenants::queries as rows;
@@ -230,6 +231,26 @@ impl OpenSession {
             refreshed_at: Time(row.refreshed_at),
             expires_at: Time(row.expires_at),
         }
+    }
+}
+
+/// Another provider by which the person signs in.
+#[derive(Debug, Object, Serialize)]
+pub struct LinkedIdentity {
+    pub id: Uuid,
+    /// The name of `GET /auth/oauth/{provider}`, when it was linked
+    pub provider: String,
+    /// The provider's own name
+    pub issuer: String,
+    /// The person's address there, when it was linked
+    pub email: String,
+    pub created_at: Time,
+}
+
+impl From<LinkedIdentityRow> for LinkedIdentity {
+    fn from(row: LinkedIdentityRow) -> Self {
+        let LinkedIdentityRow { id, provider, issuer, email, created_at } = row;
+        Self { id: id.0, provider, issuer, email, created_at: Time(created_at) }
     }
 }
 

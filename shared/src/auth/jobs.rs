@@ -73,6 +73,8 @@ pub enum Notice {
     SecondFactorOff,
     /// Somebody whom another provider knows by the same address signed in for the first time.
     IdentityLinked,
+    /// One of the identities was unlinked.
+    IdentityUnlinked,
 }
 
 impl Job for SendNotice {

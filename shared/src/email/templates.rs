@@ -26,6 +26,7 @@ pub enum Template {
     SecondFactorOn,
     SecondFactorOff,
     IdentityLinked,
+    IdentityUnlinked,
     Invitation,
     JobsFailed,
     QueueBacklogged,
@@ -35,7 +36,7 @@ pub enum Template {
 }
 
 impl Template {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Welcome,
         Self::Verification,
         Self::PasswordReset,
@@ -44,6 +45,7 @@ impl Template {
         Self::SecondFactorOn,
         Self::SecondFactorOff,
         Self::IdentityLinked,
+        Self::IdentityUnlinked,
         Self::Invitation,
         Self::JobsFailed,
         Self::QueueBacklogged,
@@ -62,6 +64,7 @@ impl Template {
             Self::SecondFactorOn => "second_factor_on",
             Self::SecondFactorOff => "second_factor_off",
             Self::IdentityLinked => "identity_linked",
+            Self::IdentityUnlinked => "identity_unlinked",
             Self::Invitation => "invitation",
             Self::JobsFailed => "jobs_failed",
             Self::QueueBacklogged => "queue_backlogged",
@@ -86,7 +89,8 @@ impl Template {
             | Self::SessionEnded
             | Self::SecondFactorOn
             | Self::SecondFactorOff
-            | Self::IdentityLinked => const { &[variable("name", Line), variable("url", Link)] },
+            | Self::IdentityLinked
+            | Self::IdentityUnlinked => const { &[variable("name", Line), variable("url", Link)] },
             Self::Invitation => {
                 const {
                     &[

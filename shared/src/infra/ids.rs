@@ -55,6 +55,10 @@ id!(
     ActorId
 );
 id!(SessionId);
+id!(
+    /// A person as another provider knows them.
+    IdentityId
+);
 id!(OneTimeTokenId);
 id!(JobId);
 id!(BatchId);

@@ -185,8 +185,8 @@ mod tests {
     fn an_unknown_template_is_answered_with_the_list() {
         let payload = json!({"to": "a@b.c", "template": "nope", "variables": {}});
         let list = "must be one of welcome, verification, password_reset, password_changed, session_ended, \
-                    second_factor_on, second_factor_off, identity_linked, invitation, jobs_failed, queue_backlogged, \
-                    sign_in_locked, quota_reached, export_ready";
+                    second_factor_on, second_factor_off, identity_linked, identity_unlinked, invitation, jobs_failed, \
+                    queue_backlogged, sign_in_locked, quota_reached, export_ready";
         assert_eq!(faults("email.send", payload), [("/template".to_owned(), list.to_owned())]);
     }
 

@@ -27,6 +27,7 @@ pub async fn send_notice(job: SendNotice, run: Arc<Run>, ctx: Arc<Context>) -> R
         Notice::SecondFactorOn => Template::SecondFactorOn,
         Notice::SecondFactorOff => Template::SecondFactorOff,
         Notice::IdentityLinked => Template::IdentityLinked,
+        Notice::IdentityUnlinked => Template::IdentityUnlinked,
     };
     let variables: Map<String, Value> = Map::from_iter([
         ("name".to_owned(), line(&user.name).into()),

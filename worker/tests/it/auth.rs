@@ -179,6 +179,7 @@ async fn people_hear_what_happened_to_their_account() {
         (Notice::SecondFactorOn, "Your second factor is on"),
         (Notice::SecondFactorOff, "Your second factor is off"),
         (Notice::IdentityLinked, "There is another way to sign in to your account"),
+        (Notice::IdentityUnlinked, "A way to sign in to your account is gone"),
     ] {
         let world = World::with_ada_at_acme().await;
         for _ in 0..2 {

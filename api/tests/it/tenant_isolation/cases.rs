@@ -20,6 +20,7 @@ pub enum Object {
     EventType,
     Export,
     File,
+    Identity,
     Import,
     IpRule,
     Invitation,
@@ -74,6 +75,7 @@ pub fn cases() -> Vec<Case> {
         member("auth.end_sessions"),
         member("auth.enrol_totp"),
         anyone("auth.forgot_password"),
+        member("auth.identities"),
         anyone("auth.login"),
         member("auth.logout"),
         member("auth.logout_all"),
@@ -91,6 +93,7 @@ pub fn cases() -> Vec<Case> {
         member("auth.switch"),
         member("auth.tenants"),
         member("auth.totp"),
+        member("auth.unlink_identity").of(Identity),
         anyone("auth.verify_email"),
         needs("batches.get").of(Batch),
         needs("batches.list"),
@@ -232,6 +235,15 @@ impl Object {
             IpRule => {
                 let cidr = std::net::Ipv6Addr::from(uuid::Uuid::new_v4().as_u128());
                 id(owner.post("/security/ip-rules", json!({ "action": "deny", "cidr": cidr })).await)
+            }
+            Identity => {
+                let link = format!(
+                    "insert into identities (issuer, subject, user_id, provider, email)
+                     values ('https://{}.example', 'x', '{}', 'x', 'x@x.example') returning id::text",
+                    uuid::Uuid::new_v4().simple(),
+                    tenant.owner_id
+                );
+                tenant.app.db.sql(link).await.remove(0).unwrap()
             }
             Invitation => {
                 let email = format!("{}@guest.example", uuid::Uuid::new_v4().simple());

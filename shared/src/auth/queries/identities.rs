@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
 use crate::error::OnConstraint;
 use crate::infra::db::IdentityTx;
-use crate::infra::ids::{TenantId, UserId};
+use crate::infra::ids::{IdentityId, TenantId, UserId};
 use crate::{Error, Result};
 
 /// A person as a provider knows them. The address was proven to it.
@@ -16,6 +19,17 @@ pub struct Identity {
     /// What we call the provider.
     pub provider: String,
     pub email: String,
+}
+
+/// An identity that is linked to an account, as its owner sees it.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct LinkedIdentity {
+    pub id: IdentityId,
+    pub provider: String,
+    pub issuer: String,
+    /// When it was linked.
+    pub email: String,
+    pub created_at: DateTime<Utc>,
 }
 
 /// An account that a provider's word may open.
@@ -100,7 +114,7 @@ pub async fn link(tx: &mut IdentityTx, user: UserId, identity: &Identity) -> Res
         Error::conflict("identity_conflict", detail)
     };
     let linked = sqlx::query(
-        "insert into identities (issuer, subject, user_id, provider, email) values ($1, $2, $3, $4, $5)
+        "insert into identities (issuer, subject, user_id, provider, email, id) values ($1, $2, $3, $4, $5, $6)
          on conflict (issuer, subject) do nothing",
     )
     .bind(&identity.issuer)
@@ -108,6 +122,7 @@ pub async fn link(tx: &mut IdentityTx, user: UserId, identity: &Identity) -> Res
     .bind(user)
     .bind(&identity.provider)
     .bind(&identity.email)
+    .bind(IdentityId::generate())
     .execute(&mut **tx)
     .await
     .on_constraint("identities_user_key", conflict)?;
@@ -118,6 +133,36 @@ pub async fn link(tx: &mut IdentityTx, user: UserId, identity: &Identity) -> Res
         Some(account) if account.user_id == user => Ok(false),
         _ => Err(conflict()),
     }
+}
+
+/// The identities of a person, newest first, at most `limit`, of ids before `before`.
+pub async fn list(tx: &mut IdentityTx, user: UserId, before: Option<Uuid>, limit: i64) -> Result<Vec<LinkedIdentity>> {
+    Ok(sqlx::query_as(
+        "select id, provider, issuer, email, created_at from identities
+          where user_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+    )
+    .bind(user)
+    .bind(before)
+    .bind(limit)
+    .fetch_all(&mut **tx)
+    .await?)
+}
+
+/// Unlinks an identity from its account, and forgets codes that it has open.
+///
+/// # Errors
+/// 404 when the person has no such identity.
+pub async fn unlink(tx: &mut IdentityTx, user: UserId, id: IdentityId) -> Result<()> {
+    let unlinked: Option<i64> = sqlx::query_scalar(
+        "with gone as (delete from identities where id = $1 and user_id = $2 returning issuer, subject),
+              codes as (delete from oauth_codes c using gone g where c.issuer = g.issuer and c.subject = g.subject)
+         select count(*) from gone having count(*) > 0",
+    )
+    .bind(id)
+    .bind(user)
+    .fetch_optional(&mut **tx)
+    .await?;
+    unlinked.map(|_| ()).ok_or(Error::NotFound("identity"))
 }
 
 /// Notes that a provider has proven the address of a person who was just made.

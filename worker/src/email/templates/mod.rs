@@ -54,6 +54,8 @@ const fn source(template: Template, locale: Locale) -> &'static str {
         (Template::SecondFactorOff, Locale::De) => include_str!("de/second_factor_off.jinja"),
         (Template::IdentityLinked, Locale::En) => include_str!("en/identity_linked.jinja"),
         (Template::IdentityLinked, Locale::De) => include_str!("de/identity_linked.jinja"),
+        (Template::IdentityUnlinked, Locale::En) => include_str!("en/identity_unlinked.jinja"),
+        (Template::IdentityUnlinked, Locale::De) => include_str!("de/identity_unlinked.jinja"),
         (Template::Invitation, Locale::En) => include_str!("en/invitation.jinja"),
         (Template::Invitation, Locale::De) => include_str!("de/invitation.jinja"),
         (Template::JobsFailed, Locale::En) => include_str!("en/jobs_failed.jinja"),

@@ -69,6 +69,41 @@ async fn an_account_whose_address_is_proven_is_linked_and_its_owner_is_told() {
 }
 
 #[tokio::test]
+async fn a_person_sees_by_whom_they_sign_in_and_ends_it() {
+    let mut stage = Stage::new().await;
+    account(&stage.app, "ann@acme.example", true).await;
+    let session = stage.sign_in("ann@acme.example").await.expect(200)["data"].clone();
+    let owner = stage.app.bearer(session["access_token"].as_str().unwrap());
+    let listed = owner.get("/auth/identities").await.expect(200)["data"].clone();
+    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    let identity = &listed[0];
+    assert_eq!((&identity["provider"], &identity["email"]), (&json!("acme"), &json!("ann@acme.example")));
+    assert_eq!(identity["issuer"], issuer(0));
+    assert!(identity.get("subject").is_none());
+
+    // A code of the identity that waits for its second factor is worth nothing either.
+    let code = "insert into oauth_codes (code_hash, user_id, issuer, subject, provider, email, expires_at)
+                select '', user_id, issuer, subject, provider, email, ledger_now() + interval '5 min' from identities";
+    stage.app.db.sql(code).await;
+    let path = format!("/auth/identities/{}", identity["id"].as_str().unwrap());
+    owner.delete(&path).await.expect(204);
+    owner.delete(&path).await.problem(404, "not_found");
+    assert_eq!(owner.get("/auth/identities").await.expect(200)["data"], json!([]));
+    assert_eq!(stage.app.db.sql("select count(*)::text from oauth_codes").await, [Some("0".to_owned())]);
+    let told = "select payload::json->>'notice' from jobs where kind = 'auth.send_notice' order by id";
+    let told: Vec<_> = stage.app.db.sql(told).await.into_iter().flatten().collect();
+    assert_eq!(told, ["identity_linked", "identity_unlinked"]);
+    let entry = "select before::json->>'email' from audit_logs where action = 'identity.unlinked'";
+    assert_eq!(stage.app.db.sql(entry).await, [Some("ann@acme.example".to_owned())]);
+
+    owner.get("/auth/me").await.expect(200); // sessions go on
+    stage.app.db.sql("update users set email = 'other@acme.example', verified_at = null").await;
+    stage.sign_in("ann@acme.example").await.expect(200);
+    let people = "select count(*)::text from users";
+    assert_eq!(stage.app.db.sql(people).await, [Some("2".to_owned())], "no longer a way into the account");
+}
+
+#[tokio::test]
 async fn an_account_whose_address_nobody_proved_is_not_linked() {
     let mut stage = Stage::new().await;
     account(&stage.app, "ann@acme.example", false).await; // by somebody who waits for Ann
