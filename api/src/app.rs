@@ -31,6 +31,7 @@ use crate::jobs::watch::JobWatch;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::quotas::meter::{Meter, SWEEP};
+use crate::quotas::requests::Requests;
 
 /// Made once at start, cheap to clone; endpoints take it as `Data<&App>`.
 #[derive(Clone)]
@@ -57,6 +58,8 @@ pub struct State {
     pub limits: Limits,
     /// Units of quotas that this process may hand out.
     pub meter: Arc<Meter>,
+    /// Requests of tenants that are not written yet.
+    pub requests: Arc<Requests>,
     pub signing: Signing,
     /// Providers that people may sign in by.
     pub oauth: OAuth,
@@ -93,15 +96,17 @@ impl App {
         let publisher = Publisher::start(db.system(), dispatcher.clone(), keys.clone(), &settings.public_url);
         let tokens = Arc::new(TokenCache::new(clock.clone()));
         let meter = Arc::new(Meter::new(db.clone(), dispatcher.clone(), clock.clone(), settings.quotas));
+        let requests = Arc::new(Requests::default());
         let volumes = [Volume::temporary()].into_iter().chain(storage.volume()).collect();
         let probes = Probes { db: db.clone(), dispatcher: dispatcher.clone(), volumes, storage: Some(storage.clone()) };
         let mut looks = Metrics::watch(&probes);
-        tasks::join(&mut looks, give_back(meter.clone()));
+        tasks::join(&mut looks, settle(db.clone(), meter.clone(), requests.clone()));
         Self(Arc::new(State {
             limits: Limits::new(redis.clone(), dispatcher.prefix(), db.clone(), clock.clone(), settings.limits),
             _looks: looks,
             _news: revocation::listen(&redis, &tokens),
             meter,
+            requests,
             probes,
             db,
             redis,
@@ -142,11 +147,12 @@ impl App {
     }
 }
 
-/// Gives back what was not used, for ever.
-async fn give_back(meter: Arc<Meter>) {
+/// Gives back units of quotas that were not used, and writes what was counted, for ever.
+async fn settle(db: Db, meter: Arc<Meter>, requests: Arc<Requests>) {
     loop {
         tokio::time::sleep(SWEEP).await;
         meter.give_back(false).await;
+        requests.write(&db).await;
     }
 }
 

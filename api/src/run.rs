@@ -16,8 +16,8 @@ use crate::{App, routes};
 /// Between looks at a database that does not answer yet.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How long giving back what was not used of quotas may take at the end.
-const GIVE_BACK: Duration = Duration::from_secs(2);
+/// How long it may take at the end to give back what was not used of quotas, and to write what was counted.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// Brings the schema up to date.
 pub async fn migrate(db: Db) -> anyhow::Result<()> {
@@ -42,9 +42,9 @@ async fn serve_until_stopped(config: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signal()?;
     let schema = tasks::spawn("schema", wait_for_schema(check_schema(&app).await?, app.clone(), stop.clone()));
     let listener = TcpListener::bind(addr).await.with_context(|| format!("cannot listen on {addr} (API_ADDR)"))?;
-    let meter = app.meter.clone();
+    let (db, meter, requests) = (app.db.clone(), app.meter.clone(), app.requests.clone());
     server::serve(listener, routes::app(app), settings, stop).await?;
-    let _ = tokio::time::timeout(GIVE_BACK, meter.give_back(true)).await;
+    let _ = tokio::time::timeout(SETTLE, async { tokio::join!(meter.give_back(true), requests.write(&db)) }).await;
     schema.await.ok().flatten().unwrap_or(Ok(()))
 }
 

@@ -66,6 +66,7 @@ impl Caller {
         // Before it counts: a stolen token must not use up the limits from where it is worth nothing.
         caller.check_address(request.data::<RequestInfo>().and_then(RequestInfo::address))?;
         app.limits.admit(request, &caller).await?;
+        app.requests.count(caller.tenant);
         Ok(caller)
     }
 

@@ -2,6 +2,8 @@
 
 /// Units of quotas that this process may hand out.
 pub mod meter;
+/// How many requests tenants have made.
+pub mod requests;
 /// How much a tenant may use.
 pub mod settings;
 
@@ -18,7 +20,7 @@ use poem::web::Data;
 use poem_openapi::OpenApi;
 
 use self::meter::Units;
-use self::types::{Now, Quotas, Usage};
+use self::types::{Quotas, Usage, Used};
 use crate::App;
 use crate::http::{Answer, Permitted, Result, to};
 use crate::routes::Tag;
@@ -29,35 +31,36 @@ pub struct QuotasApi;
 impl QuotasApi {
     /// Show what was used
     ///
-    /// Jobs and events that were submitted since the month began (UTC), and members and bytes of files now.
+    /// Jobs and events that were submitted and requests that were made since the month began (UTC), and members and bytes of files
+    /// now. Requests are written every few seconds.
     #[oai(path = "/usage", method = "get", operation_id = "quotas.usage")]
     async fn usage(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Usage>> {
-        let (period, used, now) = used(&app, caller.tenant).await?;
-        Answer::new(&Usage::new(period, used, now))
+        Answer::new(&Usage::new(used(&app, caller.tenant).await?))
     }
 
     /// Show the quotas
     ///
-    /// What the plan allows, what was used of it, and when it begins anew.
+    /// What the plan allows, what was used of it, and when it begins anew. Of requests the plan bounds the rate.
     #[oai(path = "/quotas", method = "get", operation_id = "quotas.list")]
     async fn quotas(&self, caller: Permitted<to::UsageRead>, app: Data<&App>) -> Result<Answer<Quotas>> {
         let (plan, overrides) = app.limits.allowance(caller.tenant).await;
-        let (period, used, now) = used(&app, caller.tenant).await?;
-        Answer::new(&Quotas::new(plan, app.meter.settings.of(plan).with(overrides), period, used, now))
+        let quotas = app.meter.settings.of(plan).with(overrides);
+        let rates = app.settings.limits.of(plan);
+        Answer::new(&Quotas::new(plan, quotas, rates, used(&app, caller.tenant).await?))
     }
 }
 
-/// What was used of each metric this month, without what this process only holds, and what there is now.
-async fn used(app: &App, tenant: TenantId) -> Result<(chrono::NaiveDate, [i64; 2], Now)> {
+/// What a tenant has used this month, without units that this process only holds, and what it has now.
+async fn used(app: &App, tenant: TenantId) -> Result<Used> {
     let mut tx = app.db.tenant(tenant).await?;
     let (period, rows) = queries::list(&mut tx).await?;
-    let now = Now { members: queries::count_members(&mut tx).await?, storage: objects::used_bytes(&mut tx).await? };
+    let members = queries::count_members(&mut tx).await?;
+    let storage = objects::used_bytes(&mut tx).await?;
     tx.commit().await?;
-    let used = Metric::ALL.map(|metric| {
-        let used = rows.iter().find(|(name, _)| name == metric.as_str()).map_or(0, |(_, used)| *used);
-        (used - app.meter.unused(tenant, metric, period)).max(0)
-    });
-    Ok((period, used, now))
+    let stored = |metric: &str| rows.iter().find(|(name, _)| name == metric).map_or(0, |(_, used)| *used);
+    let of = |metric: Metric| (stored(metric.as_str()) - app.meter.unused(tenant, metric, period)).max(0);
+    let requests = stored("requests") + app.requests.unwritten(tenant);
+    Ok(Used { period, jobs: of(Metric::Jobs), events: of(Metric::Events), requests, members, storage })
 }
 
 /// How many members a tenant may have, by its plan or what staff have allowed it.

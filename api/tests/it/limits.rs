@@ -68,6 +68,22 @@ async fn a_person_a_key_and_their_tenant_have_limits_that_every_answer_tells() {
 }
 
 #[tokio::test]
+async fn two_processes_share_a_limit() {
+    let options = || Options { limits: "starter=20/20/20".parse().unwrap(), ..Options::default() };
+    let app = TestApp::start_with(options()).await;
+    let acme = app.tenant("acme").await;
+    let (_, url) = app.another(options()).await;
+    let elsewhere = Client::new(&url, acme.owner.token.clone());
+    let mut admitted = [0, 0];
+    for n in 0..60 {
+        let client = if n % 3 == 0 { &elsewhere } else { &acme.owner };
+        admitted[usize::from(n % 3 == 0)] += usize::from(client.get("/auth/me").await.status == 200);
+    }
+    assert_eq!(admitted.iter().sum::<usize>(), 20, "{admitted:?}");
+    assert!(admitted.iter().all(|count| *count > 0), "{admitted:?}");
+}
+
+#[tokio::test]
 async fn what_was_refused_is_admitted_after_the_time_that_was_told() {
     let app = limited("starter=100/5/5").await;
     let acme = app.tenant("acme").await;

@@ -94,6 +94,52 @@ async fn only_what_was_stored_counts() {
 }
 
 #[tokio::test]
+async fn requests_are_counted_by_the_month_and_in_all_processes_and_shown_beside_their_rates() {
+    let options = Options { limits: "starter=13/12/11".parse().unwrap(), ..Options::default() };
+    let app = TestApp::start_with(options).await;
+    let (acme, other) = (app.quiet_tenant("acme").await, app.quiet_tenant("other").await);
+    for _ in 0..3 {
+        acme.owner.get("/auth/me").await.expect(200);
+    }
+    acme.owner.get("/jobs/0").await.problem(400, "parameter_invalid");
+    app.anonymous().get("/auth/me").await.expect(401);
+    other.owner.get("/auth/me").await.expect(200);
+    let used = async |client: &Client| client.get("/usage").await.expect(200)["data"]["requests"].as_i64().unwrap();
+    assert_eq!((used(&acme.owner).await, used(&other.owner).await), (5, 2), "the one that asks too");
+
+    app.app.requests.write(&app.db.db).await;
+    app.app.requests.write(&app.db.db).await;
+    let stored = format!("select used::text from usage where metric = 'requests' and tenant_id = '{}'", acme.id);
+    assert_eq!(app.db.sql(stored).await, [Some("5".to_owned())]);
+    app.db.sql("update usage set used = used + 100 where metric = 'requests'").await; // by another process
+    let rates = json!({ "tenant_per_minute": 13, "user_per_minute": 12, "api_key_per_minute": 11, "used": 106 });
+    assert_eq!(quota(&acme.owner, "requests").await, rates);
+
+    let mut admitted = 0;
+    while acme.owner.get("/auth/me").await.status == 200 {
+        admitted += 1;
+    }
+    app.advance(Duration::from_secs(120)).await;
+    assert_eq!(used(&acme.owner).await, 106 + admitted + 1, "who is refused is not counted");
+    app.app.requests.write(&app.db.db).await;
+    app.db.sql("update usage set period = period - 40").await;
+    assert_eq!(used(&acme.owner).await, 1, "a month begins anew");
+}
+
+#[tokio::test]
+async fn requests_that_could_not_be_written_are_written_later() {
+    let app = with_quotas("starter=10/10/5").await;
+    let acme = app.quiet_tenant("acme").await;
+    app.db.sql("alter table usage rename to gone").await;
+    acme.owner.get("/auth/me").await.expect(200);
+    app.app.requests.write(&app.db.db).await;
+    app.db.sql("alter table gone rename to usage").await;
+    assert_eq!(app.app.requests.unwritten(acme.id), 1);
+    app.app.requests.write(&app.db.db).await;
+    assert_eq!(app.db.sql("select used::text from usage where metric = 'requests'").await, [Some("1".to_owned())]);
+}
+
+#[tokio::test]
 async fn owners_are_told_once_at_80_and_at_100_per_cent() {
     let app = with_quotas("starter=10/10/5").await;
     let acme = app.quiet_tenant("acme").await;

@@ -4,8 +4,8 @@ use chrono::NaiveDate;
 
 use super::Metric;
 use crate::Result;
-use crate::infra::db::TenantTx;
-use crate::infra::ids::UserId;
+use crate::infra::db::{SystemDb, TenantTx};
+use crate::infra::ids::{TenantId, UserId};
 
 /// What a process asks for.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,25 @@ pub async fn list(tx: &mut TenantTx) -> Result<(NaiveDate, Vec<(String, i64)>)> 
     let used =
         sqlx::query_as("select metric, used from usage where period = $1").bind(period).fetch_all(&mut **tx).await?;
     Ok((period, used))
+}
+
+/// Adds requests to this month's. A crash of PostgreSQL may forget some.
+pub async fn add_requests(db: &SystemDb, counted: &[(TenantId, i64)]) -> Result<()> {
+    let (tenants, counts): (Vec<TenantId>, Vec<i64>) = counted.iter().copied().unzip();
+    let mut tx = db.system_relaxed().await?;
+    sqlx::query(
+        "insert into usage as u (tenant_id, metric, period, used)
+         select t.id, 'requests', usage_period(), c.requests
+           from unnest($1::uuid[], $2::bigint[]) c (tenant_id, requests) join tenants t on t.id = c.tenant_id
+          order by t.id -- so that two processes cannot deadlock
+         on conflict (tenant_id, metric, period) do update
+            set used = u.used + excluded.used, updated_at = excluded.updated_at",
+    )
+    .bind(tenants)
+    .bind(counts)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await
 }
 
 /// How many active members the tenant has.
