@@ -9,6 +9,7 @@ use millwork_shared::infra::ids::{FileId, ObjectId, TenantId};
 use millwork_shared::infra::storage::{Download, Key};
 use millwork_shared::objects::link::{Deed, Link};
 use millwork_shared::objects::queries as objects;
+use millwork_shared::tenants::queries as tenants;
 use poem::Request;
 use poem::web::Data;
 use poem_openapi::OpenApi;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use super::content::{facts, send};
 use super::types::ContentLink;
 use crate::App;
+use crate::auth::verify;
 use crate::http::content::{Content, Facts};
 use crate::http::upload::RawContent;
 use crate::http::{Answer, ApiError, NoContent, Permitted, Result, Time, to};
@@ -62,7 +64,7 @@ impl LinksApi {
     /// `/files/{id}/content`.
     #[oai(path = "/objects/:link", method = "get", operation_id = "objects.get")]
     async fn get(&self, app: Data<&App>, request: &Request, link: Path<String>) -> Result<Content> {
-        let link = Link::open(&link.0, &app.keys, app.clock.now())?;
+        let link = opened(&app, &link.0).await?;
         let Deed::Get { name, media_type, inline } = link.deed else { return Err(none()) };
         let mut tx = app.db.tenant(link.tenant).await?;
         let object = objects::find_stored(&mut tx, link.object).await?.ok_or_else(none)?;
@@ -77,11 +79,20 @@ impl LinksApi {
     /// `/files/{id}/complete` has it looked at.
     #[oai(path = "/objects/:link", method = "put", operation_id = "objects.put")]
     async fn put(&self, app: Data<&App>, link: Path<String>, content: RawContent) -> Result<NoContent> {
-        let link = Link::open(&link.0, &app.keys, app.clock.now())?;
+        let link = opened(&app, &link.0).await?;
         let Deed::Put { size_bytes } = link.deed else { return Err(none()) };
         super::direct::receive(&app, link.tenant, link.object, size_bytes, content).await?;
         Ok(NoContent::done())
     }
+}
+
+/// What a link says, whose tenant is not suspended.
+async fn opened(app: &App, text: &str) -> Result<Link> {
+    let link = Link::open(text, &app.keys, app.clock.now())?;
+    let mut tx = app.db.identity().await?;
+    let is_suspended = tenants::is_suspended(&mut tx, link.tenant).await?;
+    tx.commit().await?;
+    if is_suspended { Err(verify::suspended()) } else { Ok(link) }
 }
 
 fn none() -> ApiError {

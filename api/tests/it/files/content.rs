@@ -1,9 +1,9 @@
 //! Content on its way out.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{PNG, id, stored};
+use super::{PNG, hex, id, stored};
 use crate::support::{Client, Reply, TestApp};
 
 async fn get(client: &Client, at: &str, headers: &[(&str, &str)]) -> Reply {
@@ -89,4 +89,24 @@ async fn a_link_ends_with_the_file() {
     owner.delete(&at).await.expect(204);
     get(&app.anonymous(), &path, &[]).await.problem(404, "not_found");
     assert_eq!(json!([]), owner.get("/files").await.expect(200)["data"]);
+}
+
+#[tokio::test]
+async fn links_of_a_suspended_tenant_lead_nowhere_until_it_is_resumed() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let file = stored(&acme.owner, "a.txt", b"0123456789").await;
+    let read = acme.owner.get(&format!("/files/{}/url", id(&file))).await.expect(200)["data"]["url"].clone();
+    let sha256 = hex(&millwork_shared::infra::crypto::token_hash("x"));
+    let presign = json!({ "name": "b.txt", "media_type": "text/plain", "size_bytes": 1, "sha256": sha256 });
+    let send = acme.owner.post("/files/presign", presign).await.expect(201)["data"]["url"].clone();
+    let path = |url: &Value| url.as_str().unwrap().strip_prefix(&format!("{}/api/v1", app.url)).unwrap().to_owned();
+    let (read, send) = (path(&read), path(&send));
+    let put = async || Reply::of(app.anonymous().request(Method::PUT, &send).body("x")).await;
+
+    app.db.sql("update tenants set suspended_at = ledger_now()").await;
+    get(&app.anonymous(), &read, &[]).await.problem(403, "tenant_suspended");
+    put().await.problem(403, "tenant_suspended");
+    app.db.sql("update tenants set suspended_at = null").await;
+    assert_eq!((get(&app.anonymous(), &read, &[]).await.status, put().await.status), (200, 204));
 }
