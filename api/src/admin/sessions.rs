@@ -19,7 +19,7 @@ use super::types::{StaffActivate, StaffEnrol, StaffMember, StaffSecret, StaffSes
 use crate::App;
 use crate::auth::client::From;
 use crate::auth::{mfa, password_rules, passwords, totp};
-use crate::http::{Answer, ApiError, Body, NoContent, RequestInfo, Result};
+use crate::http::{Answer, ApiError, Asker, Body, Idempotency, NoContent, NotKept, RequestInfo, Result};
 use crate::limits::attempts::Subject;
 use crate::limits::too_many;
 use crate::routes::Tag;
@@ -33,21 +33,33 @@ impl StaffAuthApi {
     /// With the token that `millwork-api admin create-staff` has shown. Answers the secret for an authenticator app;
     /// may be repeated until the token is used up.
     #[oai(path = "/admin/auth/enrol", method = "post", operation_id = "admin.enrol")]
-    async fn enrol(&self, app: Data<&App>, body: Body<StaffEnrol>) -> Result<Answer<StaffSecret>> {
+    async fn enrol(&self, app: Data<&App>, key: Idempotency, body: Body<StaffEnrol>) -> Result<Answer<StaffSecret>> {
         let member = invited(&app, token_hash(&body.token)).await?;
+        let kept = key.of_asker(&app, Asker::Bearer(&body.token), body.hash());
         let secret = random_bytes::<{ totp::SECRET_BYTES }>();
         let sealed = app.keys.seal(&rows::context(member.id), &secret)?;
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         rows::enrol(&mut tx, member.id, &sealed).await?;
+        let answer = Answer::new(&StaffSecret::new(&member.email, totp::base32(&secret)))?;
+        let answer = kept.store(&mut tx, answer).await?;
         tx.commit().await?;
-        Answer::new(&StaffSecret::new(&member.email, totp::base32(&secret)))
+        Ok(answer)
     }
 
     /// Begin as staff: a password
     ///
     /// Uses up the token, and opens a session. `otp` is a code of the authenticator app.
     #[oai(path = "/admin/auth/activate", method = "post", operation_id = "admin.activate")]
-    async fn activate(&self, app: Data<&App>, from: From, body: Body<StaffActivate>) -> Result<Answer<StaffSession>> {
+    async fn activate(
+        &self,
+        app: Data<&App>,
+        from: From,
+        _key: NotKept,
+        body: Body<StaffActivate>,
+    ) -> Result<Answer<StaffSession>> {
         let body = body.into_inner();
         let token = token_hash(&body.token);
         let member = invited(&app, token).await?;
@@ -70,6 +82,7 @@ impl StaffAuthApi {
         app: Data<&App>,
         request: RequestInfo,
         from: From,
+        _key: NotKept,
         body: Body<StaffSignIn>,
     ) -> Result<Answer<StaffSession>> {
         let body = body.into_inner();
@@ -95,7 +108,7 @@ impl StaffAuthApi {
 
     /// Sign out
     #[oai(path = "/admin/auth/logout", method = "post", operation_id = "admin.logout")]
-    async fn logout(&self, staff: StaffCaller, app: Data<&App>) -> Result<NoContent> {
+    async fn logout(&self, staff: StaffCaller, app: Data<&App>, _key: NotKept) -> Result<NoContent> {
         let mut tx = app.db.identity().await?;
         rows::end(&mut tx, staff.session()).await?;
         tx.commit().await?;

@@ -14,7 +14,8 @@ use super::types::{AdminQuotas, AdminSuspend, AdminTenant, AdminTenantChange, Ad
 use super::{StaffCaller, door};
 use crate::App;
 use crate::auth::revocation;
-use crate::http::{Answer, ApiError, Body, Fault, IfMatch, List, Page, Result};
+use crate::http::idempotency::no_body;
+use crate::http::{Answer, ApiError, Asker, Body, Fault, Idempotency, IfMatch, List, Page, Result};
 use crate::routes::Tag;
 
 pub struct AdminTenantsApi;
@@ -109,26 +110,33 @@ impl AdminTenantsApi {
         Answer::new(&AdminQuotas::new(plan, overrides, version))
     }
 
-    /// AdminSuspend a tenant
+    /// Suspend a tenant
     ///
-    /// At once its tokens and API keys stop (403 `tenant_suspended`) and nobody signs in to it. Its jobs wait until it
-    /// is resumed: none is started, and those that run finish. Its schedules do not fire.
+    /// At once its tokens, API keys and links stop (403 `tenant_suspended`; links of an object store's own run out by
+    /// themselves) and nobody signs in to it. Its jobs wait until it is resumed: none is started, and those that run finish.
+    /// Its schedules do not fire.
     #[oai(path = "/admin/tenants/:id/suspend", method = "post", operation_id = "admin.suspend_tenant")]
     async fn suspend(
         &self,
         staff: StaffCaller,
         app: Data<&App>,
         id: Path<Uuid>,
+        key: Idempotency,
         body: Body<AdminSuspend>,
     ) -> Result<Answer<AdminTenant>> {
+        let kept = key.of_asker(&app, Asker::Staff(staff.id()), body.hash());
         let mut tx = door(&app, &staff).await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         let tenant = rows::get(&mut tx, TenantId(id.0), true).await?.id;
         let already = || ApiError::conflict("tenant_suspended", "the tenant is suspended already");
         let suspended = rows::suspend(&mut tx, tenant, &body.reason.0).await?.ok_or_else(already)?;
+        let answer = kept.store(&mut tx, Answer::new(&suspended.into())?).await?;
         tx.commit().await?;
         revocation::announce(&app, &[Revoked::Tenant(tenant)]).await;
         tell(&app, tenant, &Queue::ALL, true).await;
-        Answer::new(&suspended.into())
+        Ok(answer)
     }
 
     /// Resume a tenant
@@ -136,15 +144,26 @@ impl AdminTenantsApi {
     /// Its tokens and keys are good again, those that have not ended meanwhile. Its jobs go on, but in queues that it
     /// has paused itself; its schedules do by their `misfire` rules.
     #[oai(path = "/admin/tenants/:id/resume", method = "post", operation_id = "admin.resume_tenant")]
-    async fn resume(&self, staff: StaffCaller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<AdminTenant>> {
+    async fn resume(
+        &self,
+        staff: StaffCaller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        key: Idempotency,
+    ) -> Result<Answer<AdminTenant>> {
+        let kept = key.of_asker(&app, Asker::Staff(staff.id()), no_body());
         let mut tx = door(&app, &staff).await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         let tenant = rows::get(&mut tx, TenantId(id.0), true).await?.id;
         let not = || ApiError::conflict("tenant_not_suspended", "the tenant is not suspended");
         let (resumed, queues) = rows::resume(&mut tx, tenant).await?.ok_or_else(not)?;
+        let answer = kept.store(&mut tx, Answer::new(&resumed.into())?).await?;
         tx.commit().await?;
         revocation::announce(&app, &[Revoked::Tenant(tenant)]).await;
         tell(&app, tenant, &queues, false).await;
-        Answer::new(&resumed.into())
+        Ok(answer)
     }
 }
 

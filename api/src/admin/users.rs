@@ -17,7 +17,8 @@ use super::types::{AdminMembership, AdminReassign, AdminReassigned, AdminUser, A
 use super::{StaffCaller, door};
 use crate::App;
 use crate::auth::revocation;
-use crate::http::{Answer, ApiError, Body, Fault, List, Page, Result};
+use crate::http::idempotency::no_body;
+use crate::http::{Answer, ApiError, Asker, Begun, Body, Fault, Idempotency, List, Page, Result};
 use crate::routes::Tag;
 
 pub struct AdminUsersApi;
@@ -68,29 +69,51 @@ impl AdminUsersApi {
     ///
     /// In all of their tenants, at once: sessions end, API keys that they made stop, and they cannot sign in.
     #[oai(path = "/admin/users/:id/deactivate", method = "post", operation_id = "admin.deactivate_user")]
-    async fn deactivate(&self, staff: StaffCaller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<AdminUser>> {
+    async fn deactivate(
+        &self,
+        staff: StaffCaller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        key: Idempotency,
+    ) -> Result<Answer<AdminUser>> {
         let user = UserId(id.0);
+        let kept = key.of_asker(&app, Asker::Staff(staff.id()), no_body());
         let mut tx = door(&app, &staff).await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         rows::get(&mut tx, user).await?;
         let already = || ApiError::conflict("user_deactivated", "the person is deactivated already");
         let row = rows::set_active(&mut tx, user, false).await?.ok_or_else(already)?;
+        let answer = kept.store(&mut tx, Answer::new(&row.into())?).await?;
         tx.commit().await?;
         revocation::announce(&app, &[Revoked::User(user)]).await;
-        Answer::new(&row.into())
+        Ok(answer)
     }
 
     /// Let a deactivated person in again
     ///
     /// Their sessions stay ended; their API keys are good again.
     #[oai(path = "/admin/users/:id/reactivate", method = "post", operation_id = "admin.reactivate_user")]
-    async fn reactivate(&self, staff: StaffCaller, app: Data<&App>, id: Path<Uuid>) -> Result<Answer<AdminUser>> {
+    async fn reactivate(
+        &self,
+        staff: StaffCaller,
+        app: Data<&App>,
+        id: Path<Uuid>,
+        key: Idempotency,
+    ) -> Result<Answer<AdminUser>> {
         let user = UserId(id.0);
+        let kept = key.of_asker(&app, Asker::Staff(staff.id()), no_body());
         let mut tx = door(&app, &staff).await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         rows::get(&mut tx, user).await?;
         let not = || ApiError::conflict("user_active", "the person is not deactivated");
         let row = rows::set_active(&mut tx, user, true).await?.ok_or_else(not)?;
+        let answer = kept.store(&mut tx, Answer::new(&row.into())?).await?;
         tx.commit().await?;
-        Answer::new(&row.into())
+        Ok(answer)
     }
 
     /// Hand over what a person owns in a tenant
@@ -102,13 +125,17 @@ impl AdminUsersApi {
         staff: StaffCaller,
         app: Data<&App>,
         id: Path<Uuid>,
+        key: Idempotency,
         body: Body<AdminReassign>,
     ) -> Result<Answer<AdminReassigned>> {
         let mut tx = door(&app, &staff).await?;
         let tenant = tenants::get(&mut tx, TenantId(body.tenant_id), false).await?.id;
         tx.commit().await?;
         // By the tenant's own door: what is handed over is not the staff's to see.
-        let mut tx = app.db.tenant(tenant).await?;
+        let mut tx = match key.by(staff.id()).begin_in(&app, tenant, body.hash()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(tx) => tx,
+        };
         members::lock(&mut tx, tenant).await?;
         let from = members::get(&mut tx, UserId(id.0)).await?.id;
         let heir = match members::get(&mut tx, UserId(body.to)).await {
@@ -121,8 +148,8 @@ impl AdminUsersApi {
         };
         let api_keys = api_keys::hand_over(&mut tx, from, heir).await?;
         let invitations = invitations::hand_over(&mut tx, from, heir).await?;
-        tx.commit().await?;
+        let answer = tx.finish(Answer::new(&AdminReassigned { api_keys, invitations })?).await?;
         revocation::announce(&app, &[Revoked::Member(tenant, from)]).await;
-        Answer::new(&AdminReassigned { api_keys, invitations })
+        Ok(answer)
     }
 }

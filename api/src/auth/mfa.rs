@@ -14,7 +14,7 @@ use poem_openapi::OpenApi;
 use super::types::{Factor, Otp, PasswordAgain, PasswordAndOtp, RecoveryCodes, TotpSecret};
 use super::{mails, passwords, sessions, totp};
 use crate::App;
-use crate::http::{Answer, ApiError, Body, Caller, NoContent, RequestInfo, Result};
+use crate::http::{Answer, ApiError, Asker, Body, Caller, Idempotency, NoContent, RequestInfo, Result};
 use crate::routes::Tag;
 
 const RECOVERY_CODES: usize = 10;
@@ -44,20 +44,32 @@ impl MfaApi {
     ///
     /// Answers the secret for an authenticator app, this once. Sign-in asks for codes after it was confirmed.
     #[oai(path = "/auth/mfa/totp/enrol", method = "post", operation_id = "auth.enrol_totp")]
-    async fn enrol(&self, caller: Caller, app: Data<&App>, body: Body<PasswordAgain>) -> Result<Answer<TotpSecret>> {
+    async fn enrol(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        key: Idempotency,
+        body: Body<PasswordAgain>,
+    ) -> Result<Answer<TotpSecret>> {
         sessions::of(&caller)?;
+        let kept = key.of_asker(&app, Asker::Person(caller.user), body.hash());
         let email = password_again(&app, &caller, body.into_inner().current_password).await?;
         let secret = random_bytes::<{ totp::SECRET_BYTES }>();
         let sealed = app.keys.seal(&rows::context(caller.user), &secret)?;
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         if !rows::enrol(&mut tx, caller.user, &sealed).await? {
             return Err(ApiError::conflict(
                 "totp_enabled",
                 "there is a second factor; disable it before enrolling another",
             ));
         }
+        let answer = Answer::new(&TotpSecret::new(&email, totp::base32(&secret)))?;
+        let answer = kept.store(&mut tx, answer).await?;
         tx.commit().await?;
-        Answer::new(&TotpSecret::new(&email, totp::base32(&secret)))
+        Ok(answer)
     }
 
     /// Confirm a second factor
@@ -70,10 +82,15 @@ impl MfaApi {
         caller: Caller,
         app: Data<&App>,
         request: RequestInfo,
+        key: Idempotency,
         body: Body<Otp>,
     ) -> Result<Answer<RecoveryCodes>> {
         sessions::of(&caller)?;
+        let kept = key.of_asker(&app, Asker::Person(caller.user), body.hash());
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         match rows::find(&mut tx, caller.user).await? {
             None => return Err(ApiError::conflict("totp_not_enrolled", "enrol a second factor first")),
             Some(factor) if factor.confirmed => {
@@ -85,8 +102,9 @@ impl MfaApi {
         rows::confirm(&mut tx, caller.user).await?;
         let codes = fresh_codes(&mut tx, caller.user).await?;
         let mail = SendNotice { user: caller.user, notice: Notice::SecondFactorOn };
+        let answer = kept.store(&mut tx, Answer::new(&codes)?).await?;
         mails::commit_with(&app, tx, &mail, &request.cause()).await?;
-        Answer::new(&codes)
+        Ok(answer)
     }
 
     /// Replace my recovery codes
@@ -97,15 +115,22 @@ impl MfaApi {
         &self,
         caller: Caller,
         app: Data<&App>,
+        key: Idempotency,
         body: Body<PasswordAndOtp>,
     ) -> Result<Answer<RecoveryCodes>> {
         sessions::of(&caller)?;
+        let kept = key.of_asker(&app, Asker::Person(caller.user), body.hash());
         let body = body.into_inner();
         password_again(&app, &caller, body.current_password).await?;
-        let mut tx = enabled(&app, &caller, &body.otp).await?;
+        let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
+        let mut tx = enabled(&app, tx, &caller, &body.otp).await?;
         let codes = fresh_codes(&mut tx, caller.user).await?;
+        let answer = kept.store(&mut tx, Answer::new(&codes)?).await?;
         tx.commit().await?;
-        Answer::new(&codes)
+        Ok(answer)
     }
 
     /// Disable my second factor
@@ -117,16 +142,23 @@ impl MfaApi {
         caller: Caller,
         app: Data<&App>,
         request: RequestInfo,
+        key: Idempotency,
         body: Body<PasswordAndOtp>,
     ) -> Result<NoContent> {
         sessions::of(&caller)?;
+        let kept = key.of_asker(&app, Asker::Person(caller.user), body.hash());
         let body = body.into_inner();
         password_again(&app, &caller, body.current_password).await?;
-        let mut tx = enabled(&app, &caller, &body.otp).await?;
+        let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
+        let mut tx = enabled(&app, tx, &caller, &body.otp).await?;
         rows::remove(&mut tx, caller.user).await?;
+        let answer = kept.store(&mut tx, NoContent::done()).await?;
         let mail = SendNotice { user: caller.user, notice: Notice::SecondFactorOff };
         mails::commit_with(&app, tx, &mail, &request.cause()).await?;
-        Ok(NoContent::done())
+        Ok(answer)
     }
 }
 
@@ -145,9 +177,8 @@ pub async fn second_step(app: &App, mut tx: IdentityTx, user: UserId, otp: Optio
     }
 }
 
-/// A transaction in which a confirmed factor was used.
-async fn enabled(app: &App, caller: &Caller, otp: &str) -> Result<IdentityTx> {
-    let mut tx = app.db.identity().await?;
+/// The transaction, in which a confirmed factor was used.
+async fn enabled(app: &App, mut tx: IdentityTx, caller: &Caller, otp: &str) -> Result<IdentityTx> {
     if !rows::find(&mut tx, caller.user).await?.is_some_and(|factor| factor.confirmed) {
         return Err(ApiError::conflict("totp_not_enabled", "there is no second factor"));
     }

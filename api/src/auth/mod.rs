@@ -49,7 +49,7 @@ use poem_openapi::OpenApi;
 
 use crate::App;
 use crate::config::Registration;
-use crate::http::{Answer, ApiError, Body, Caller, Created, NoContent, RequestInfo, Result};
+use crate::http::{Answer, ApiError, Body, Caller, Created, NoContent, NotKept, RequestInfo, Result};
 use crate::limits::Guess;
 use crate::routes::Tag;
 use client::From;
@@ -62,13 +62,15 @@ pub struct AuthApi;
 impl AuthApi {
     /// Register
     ///
-    /// Makes a person, a tenant of theirs, and a session. A welcome and a link to prove the address go out by mail.
+    /// Makes a person, a tenant of theirs, and a session. A welcome and a link to prove the address go out by mail. Of two
+    /// requests the second gets 409, for the address is taken: sign in then.
     #[oai(path = "/auth/register", method = "post", operation_id = "auth.register")]
     async fn register(
         &self,
         app: Data<&App>,
         request: RequestInfo,
         from: From,
+        _key: NotKept,
         body: Body<Register>,
     ) -> Result<Created<Session>> {
         if app.settings.registration != Registration::Open {
@@ -111,6 +113,7 @@ impl AuthApi {
         app: Data<&App>,
         request: RequestInfo,
         from: From,
+        _key: NotKept,
         body: Body<Login>,
     ) -> Result<Answer<Session>> {
         let body = body.into_inner();
@@ -122,7 +125,14 @@ impl AuthApi {
     ///
     /// Opens a session in another tenant that the person belongs to, see `GET /tenants`. The present session goes on.
     #[oai(path = "/auth/switch", method = "post", operation_id = "auth.switch")]
-    async fn switch(&self, caller: Caller, app: Data<&App>, from: From, body: Body<Switch>) -> Result<Answer<Session>> {
+    async fn switch(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        from: From,
+        _key: NotKept,
+        body: Body<Switch>,
+    ) -> Result<Answer<Session>> {
         let session = sessions::of(&caller)?;
         let mut tx = app.db.identity().await?;
         if !hold(&mut tx, session).await? {
@@ -142,6 +152,7 @@ impl AuthApi {
         app: Data<&App>,
         request: RequestInfo,
         from: From,
+        _key: NotKept,
         body: Body<RefreshRequest>,
     ) -> Result<Answer<Tokens>> {
         Answer::new(&sessions::refresh(&app, &body.refresh_token, &from.0, &request.cause()).await?)
@@ -149,18 +160,18 @@ impl AuthApi {
 
     /// Sign out
     ///
-    /// Ends this session: its refresh token, and at once its access tokens.
+    /// Ends this session: its refresh token, and at once its access tokens, so that a repeat gets 401.
     #[oai(path = "/auth/logout", method = "post", operation_id = "auth.logout")]
-    async fn logout(&self, caller: Caller, app: Data<&App>) -> Result<NoContent> {
+    async fn logout(&self, caller: Caller, app: Data<&App>, _key: NotKept) -> Result<NoContent> {
         sessions::close(&app, &caller, sessions::of(&caller)?).await?;
         Ok(NoContent::done())
     }
 
     /// Sign out everywhere
     ///
-    /// Ends every session of the person in every tenant, this one included. API keys go on.
+    /// Ends every session of the person in every tenant, this one included, so that a repeat gets 401. API keys go on.
     #[oai(path = "/auth/logout-all", method = "post", operation_id = "auth.logout_all")]
-    async fn logout_all(&self, caller: Caller, app: Data<&App>) -> Result<NoContent> {
+    async fn logout_all(&self, caller: Caller, app: Data<&App>, _key: NotKept) -> Result<NoContent> {
         sessions::of(&caller)?;
         sessions::close_all(&app, &caller, None).await?;
         Ok(NoContent::done())

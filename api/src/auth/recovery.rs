@@ -13,7 +13,8 @@ use poem_openapi::OpenApi;
 use super::types::{ChangePassword, ForgotPassword, MailAsked, ResetPassword, VerifyEmail};
 use super::{mails, password_rules, passwords, sessions};
 use crate::App;
-use crate::http::{Accepted, ApiError, Body, Caller, NoContent, RequestInfo, Result};
+use crate::http::idempotency::no_body;
+use crate::http::{Accepted, ApiError, Asker, Begun, Body, Caller, Idempotency, NoContent, RequestInfo, Result};
 use crate::routes::Tag;
 
 pub struct RecoveryApi;
@@ -24,33 +25,47 @@ impl RecoveryApi {
     ///
     /// With the token from the mail. It is good once, for a while.
     #[oai(path = "/auth/verify-email", method = "post", operation_id = "auth.verify_email")]
-    async fn verify_email(&self, app: Data<&App>, body: Body<VerifyEmail>) -> Result<NoContent> {
+    async fn verify_email(&self, app: Data<&App>, key: Idempotency, body: Body<VerifyEmail>) -> Result<NoContent> {
+        let kept = key.of_asker(&app, Asker::Bearer(&body.token), body.hash());
         let mut tx = app.db.identity().await?;
-        let verification = verify_email(&mut tx, token_hash(&body.token)).await?;
-        tx.commit().await?;
-        match verification {
-            Verification::Done(_) => Ok(NoContent::done()),
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
+        let answer = match verify_email(&mut tx, token_hash(&body.token)).await? {
+            Verification::Done(_) => kept.store(&mut tx, NoContent::done()).await,
             Verification::Spent => Err(spent()),
             Verification::Unknown => Err(unknown()),
-        }
+        };
+        tx.commit().await?;
+        answer
     }
 
     /// Send the link that proves my address again
     ///
     /// Earlier links stay good. At most five go out in an hour.
     #[oai(path = "/auth/verify-email/resend", method = "post", operation_id = "auth.resend_verification")]
-    async fn resend(&self, caller: Caller, app: Data<&App>, request: RequestInfo) -> Result<Accepted<MailAsked>> {
+    async fn resend(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        request: RequestInfo,
+        key: Idempotency,
+    ) -> Result<Accepted<MailAsked>> {
         sessions::of(&caller)?;
-        let mut tx = app.db.tenant(caller.tenant).await?;
+        let mut tx = match key.by(caller.user).begin(&app, &caller, no_body()).await? {
+            Begun::Replay(answer) => return Ok(answer.into()),
+            Begun::Work(tx) => tx,
+        };
         if tenants::get_user(&mut tx, caller.user).await?.verified_at.is_some() {
             return Err(ApiError::conflict("already_verified", "the address is proven already"));
         }
         let mail = SendVerification { user: caller.user };
         let mail = [NewJob::of(caller.tenant, &mail)?.caused_by(&request.cause())];
         jobs::enqueue(&mut tx, &mail).await?;
-        tx.commit().await?;
+        let answer = Accepted::new(&MailAsked { message: "a mail with a link is under way".to_owned() })?;
+        let answer = tx.finish(answer).await?;
         app.dispatcher.offer(&mail);
-        Accepted::new(&MailAsked { message: "a mail with a link is under way".to_owned() })
+        Ok(answer)
     }
 
     /// Ask for another password
@@ -62,23 +77,40 @@ impl RecoveryApi {
         &self,
         app: Data<&App>,
         request: RequestInfo,
+        key: Idempotency,
         body: Body<ForgotPassword>,
     ) -> Result<Accepted<MailAsked>> {
+        let kept = key.of_asker(&app, Asker::Bearer(&body.email.0), body.hash());
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         let user = tenants::find_login(&mut tx, &body.email.0).await?.map(|login| login.id);
         // The same statements whether or not there is someone, so that the time does not tell.
+        let message = "if there is an account of this address, a link is under way".to_owned();
+        let answer = kept.store(&mut tx, Accepted::new(&MailAsked { message })?).await?;
         mails::commit_with(&app, tx, &SendPasswordReset { user }, &request.cause()).await?;
-        Accepted::new(&MailAsked { message: "if there is an account of this address, a link is under way".to_owned() })
+        Ok(answer)
     }
 
     /// Choose another password by a link
     ///
     /// With the token from the mail, which is good once, for an hour. Ends every session of the person, and proves the address.
     #[oai(path = "/auth/reset-password", method = "post", operation_id = "auth.reset_password")]
-    async fn reset(&self, app: Data<&App>, request: RequestInfo, body: Body<ResetPassword>) -> Result<NoContent> {
+    async fn reset(
+        &self,
+        app: Data<&App>,
+        request: RequestInfo,
+        key: Idempotency,
+        body: Body<ResetPassword>,
+    ) -> Result<NoContent> {
+        let kept = key.of_asker(&app, Asker::Bearer(&body.token), body.hash());
         let body = body.into_inner();
         let token = token_hash(&body.token);
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         let reset = stored::find_reset(&mut tx, token).await?.ok_or_else(unknown)?;
         tx.commit().await?; // no connection is held while a password is hashed
         if !reset.good {
@@ -88,14 +120,18 @@ impl RecoveryApi {
         let fresh = passwords::hash(body.password.0).await?;
 
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         if !stored::reset(&mut tx, token, &fresh).await? {
             return Err(spent());
         }
         let ended = rows::end_all(&mut tx, reset.user_id, None).await?;
         let mail = SendNotice { user: reset.user_id, notice: Notice::PasswordChanged };
+        let answer = kept.store(&mut tx, NoContent::done()).await?;
         mails::commit_with(&app, tx, &mail, &request.cause()).await?;
         sessions::announce(&app, ended).await;
-        Ok(NoContent::done())
+        Ok(answer)
     }
 
     /// Change my password
@@ -107,12 +143,17 @@ impl RecoveryApi {
         caller: Caller,
         app: Data<&App>,
         request: RequestInfo,
+        key: Idempotency,
         body: Body<ChangePassword>,
     ) -> Result<NoContent> {
         let current = sessions::of(&caller)?;
+        let kept = key.of_asker(&app, Asker::Person(caller.user), body.hash());
         let body = body.into_inner();
         let refused = || ApiError::new(StatusCode::FORBIDDEN, "password_wrong", "the current password is another one");
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         let person = stored::find_person(&mut tx, caller.user).await?.ok_or_else(refused)?;
         tx.commit().await?;
         password_rules::check("/password", &body.password, &[&person.email, &person.name])?;
@@ -122,15 +163,19 @@ impl RecoveryApi {
         let fresh = passwords::hash(body.password.0).await?;
 
         let mut tx = app.db.identity().await?;
+        if let Some(answer) = kept.claim(&mut tx).await? {
+            return Ok(answer);
+        }
         if !stored::replace(&mut tx, person.id, &person.password_hash, &fresh).await? {
             return Err(refused());
         }
         stored::spend_resets(&mut tx, person.id).await?;
         let ended = rows::end_all(&mut tx, person.id, Some(current)).await?;
         let mail = SendNotice { user: person.id, notice: Notice::PasswordChanged };
+        let answer = kept.store(&mut tx, NoContent::done()).await?;
         mails::commit_with(&app, tx, &mail, &request.cause()).await?;
         sessions::announce(&app, ended).await;
-        Ok(NoContent::done())
+        Ok(answer)
     }
 }
 

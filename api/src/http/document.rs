@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{idempotency, if_match, page, permitted, schema};
+use super::{idempotency, if_match, page, permitted, personal, schema};
 
 /// [`finish`] over text.
 pub fn text(generated: &str) -> String {
@@ -57,6 +57,7 @@ fn problems_of_its_own(operation: &mut Value) {
             ("401", "The code was used, has expired, or is not the caller's; or a code is asked for (`otp_required`)"),
             ("403", "The account does not belong to the tenant"),
         ],
+        "objects.get" | "objects.put" => vec![("403", "The tenant is suspended")],
         "admin.enrol" | "admin.activate" => vec![("401", "The token is unknown or was used, or the code is wrong")],
         "admin.login" => vec![("401", "Address, password or code are wrong")],
         "auth.reset_password" | "auth.verify_email" | "invitations.accept" => token.to_vec(),
@@ -160,6 +161,12 @@ fn parameters(operation: &mut Value) {
             Some(idempotency::MARKER) => parameters.push(json!({
                 "name": "Idempotency-Key", "in": "header", "required": false,
                 "description": "The first answer is kept for 24 h and replayed with `Idempotent-Replayed: true`",
+                "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+            })),
+            Some(personal::MARKER) => parameters.push(json!({
+                "name": "Idempotency-Key", "in": "header", "required": false,
+                "description": "Read, and not kept: no answer that opens or ends a session is given twice. A repeat is a \
+                                request of its own",
                 "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
             })),
             Some(if_match::MARKER) => parameters.push(json!({

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use millwork_shared::idempotency::{IdempotencyRecord, queries};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::TenantTx;
+use millwork_shared::infra::ids::TenantId;
 use poem::http::{HeaderName, StatusCode};
 use poem::{Request, RequestBody};
 use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
@@ -73,6 +74,11 @@ impl Idempotency {
         Ok(Self { key: Some(key.to_owned()), route })
     }
 
+    /// The same key, but one of `asker`'s alone: for what is of a tenant and yet one's own.
+    pub fn by(self, asker: impl std::fmt::Display) -> Self {
+        Self { route: format!("{} by {asker}", self.route), ..self }
+    }
+
     /// Begins the work in the caller's tenant, or finds that it was done.
     ///
     /// `body_hash` is [`Body::hash`](super::Body::hash), or [`no_body`] for a POST without one.
@@ -80,7 +86,12 @@ impl Idempotency {
     /// # Errors
     /// 409 while a request with the key is running, 422 when the key was used with another body.
     pub async fn begin(self, app: &App, caller: &Caller, body_hash: [u8; 32]) -> Result<Begun> {
-        let mut tx = app.db.tenant(caller.tenant).await?;
+        self.begin_in(app, caller.tenant, body_hash).await
+    }
+
+    /// [`begin`](Self::begin) in a tenant that the caller is not of: for staff.
+    pub async fn begin_in(self, app: &App, tenant: TenantId, body_hash: [u8; 32]) -> Result<Begun> {
+        let mut tx = app.db.tenant(tenant).await?;
         let Some(key) = self.key else { return Ok(Begun::Work(Work { tx, claim: None })) };
         let Some(record) = queries::claim(&mut tx, &self.route, &key).await? else {
             let claim = Claim { route: self.route, key, body_hash, keys: app.keys.clone() };
@@ -94,15 +105,17 @@ impl Idempotency {
 /// The stored answer, if `body_hash` is that of the request it answered.
 pub fn replay(record: &IdempotencyRecord, body_hash: [u8; 32], keys: &KeyRing) -> Result<Rendered> {
     if record.body_hash != body_hash {
-        return Err(ApiError::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
-            "this Idempotency-Key was used with another body; take a fresh key for another request",
-        ));
+        return Err(reused());
     }
     let headers: StoredHeaders = serde_json::from_str(&record.headers).map_err(ApiError::internal)?;
     let body = record.open(keys)?.into();
     Ok(Rendered { status: record.status, location: headers.location, body, replayed: true })
+}
+
+/// The key came with another body before.
+pub(super) fn reused() -> ApiError {
+    let detail = "this Idempotency-Key was used with another body; take a fresh key for another request";
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
 }
 
 /// The headers of `answer` that a replay repeats, as [`IdempotencyRecord`] keeps them.

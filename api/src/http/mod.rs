@@ -30,6 +30,8 @@ pub mod if_match;
 pub mod page;
 /// What a route needs, said in its signature.
 pub mod permitted;
+/// `Idempotency-Key` where no tenant asks.
+pub mod personal;
 /// Problem documents.
 pub mod problem;
 /// `X-Forwarded-For`.
@@ -54,8 +56,10 @@ pub use error::{ApiError, Result};
 pub use idempotency::{Begun, Idempotency, Work};
 pub use if_match::IfMatch;
 pub use millwork_shared::Fault;
+pub use millwork_shared::idempotency::personal::Asker;
 pub use millwork_shared::tenants::to;
 pub use page::Page;
 pub use permitted::{Permitted, PermittedOrOwner};
+pub use personal::NotKept;
 pub use request::RequestInfo;
 pub use types::{RawJson, Time};

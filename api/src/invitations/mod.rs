@@ -19,7 +19,8 @@ use crate::auth::client::From as Client;
 use crate::auth::types::Session;
 use crate::http::idempotency::no_body;
 use crate::http::{
-    Accepted, Answer, Begun, Body, Created, Idempotency, List, NoContent, Page, Permitted, RequestInfo, Result, to,
+    Accepted, Answer, Begun, Body, Created, Idempotency, List, NoContent, NotKept, Page, Permitted, RequestInfo,
+    Result, to,
 };
 use crate::roles::{grant, named};
 use crate::routes::Tag;
@@ -144,13 +145,15 @@ impl InvitationsApi {
     /// Accept an invitation
     ///
     /// With the token from the mail, and the password of the account of that address; if there is none yet, one is
-    /// made, with this password and `name`. Opens a session in the tenant, and proves the address.
+    /// made, with this password and `name`. Opens a session in the tenant, and proves the address. The token is good once:
+    /// whose answer was lost signs in.
     #[oai(path = "/invitations/accept", method = "post", operation_id = "invitations.accept")]
     async fn accept(
         &self,
         app: Data<&App>,
         request: RequestInfo,
         from: Client,
+        _key: NotKept,
         body: Body<Acceptance>,
     ) -> Result<Created<Session>> {
         accept::accept(&app, body.into_inner(), &request, &from.0).await

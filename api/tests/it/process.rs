@@ -101,6 +101,26 @@ async fn the_command_line_lets_the_first_of_the_staff_in() {
 }
 
 #[tokio::test]
+async fn the_command_line_fails_where_audit_entries_were_touched() {
+    let db = TestDb::create().await;
+    let tenant = uuid::Uuid::new_v4();
+    for (found, says) in [(false, "0 tenants verified"), (true, "there is no chain"), (true, "of 1 of 1 tenants")] {
+        let mut verify = command();
+        verify.env("DATABASE_URL", &db.url).env("MASTER_KEYS", MASTER_KEYS).args(["audit", "verify"]);
+        if says.contains("no chain") {
+            db.sql(format!(
+                "insert into audit_logs (tenant_id, id, actor_type, action, resource_type, seq, sealed_at, prev_hash, hash)
+                 values ('{tenant}', '01990000-0000-7000-8000-000000000001', 'system', 'x.done', 'x', 1, now(), '', '')"
+            ))
+            .await;
+        }
+        let (success, text) = finish(verify).await;
+        assert_eq!(success, !found, "{text}");
+        assert!(text.contains(says), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_process_refuses_an_old_schema_until_it_is_migrated_and_stops_when_told() {
     let db = TestDb::create().await;
     let name = format!("e_{}", uuid::Uuid::new_v4().simple());

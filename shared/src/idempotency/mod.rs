@@ -4,7 +4,9 @@ use crate::Result;
 use crate::infra::crypto::KeyRing;
 use crate::infra::ids::TenantId;
 
-/// Every statement on `idempotency_keys`.
+/// Answers to people and to staff.
+pub mod personal;
+/// Every statement on `idempotency_keys` and `personal_answers`.
 pub mod queries;
 
 /// The answer that a key stands for. The body is sealed: it may show a secret that is shown only once.

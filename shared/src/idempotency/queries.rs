@@ -1,10 +1,12 @@
-//! Every statement on `idempotency_keys`.
+//! Every statement on `idempotency_keys` and `personal_answers`.
 
 use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
 use super::IdempotencyRecord;
+use super::personal::{PersonalAnswer, PersonalTx, Scope};
+use crate::infra::crypto::KeyRing;
 use crate::infra::db::TenantTx;
 use crate::infra::ids::TenantId;
 use crate::{Error, Result};
@@ -157,6 +159,52 @@ pub async fn forget(conn: &mut PgConnection, record: &IdempotencyRecord) -> Resu
         .execute(conn)
         .await?;
     Ok(())
+}
+
+/// Claims a key of one asker for the rest of this transaction, as [`claim`] does, or finds its answer.
+///
+/// # Errors
+/// `idempotency_in_progress` while another transaction holds the claim.
+pub async fn claim_personal<Tx: PersonalTx>(
+    tx: &mut Tx,
+    keys: &KeyRing,
+    scope: &Scope,
+) -> Result<Option<PersonalAnswer>> {
+    let (locked, sealed): (bool, Option<Vec<u8>>) = sqlx::query_as(
+        "select l.locked, a.sealed_answer
+           from (select pg_try_advisory_xact_lock(hashtextextended('personal ' || $1, 0)) as locked) l
+           left join personal_answers a on a.scope = $1 and a.created_at > ledger_now() - interval '24 hours'",
+    )
+    .bind(scope.as_str())
+    .fetch_one(&mut **tx)
+    .await?;
+    match sealed {
+        Some(sealed) => PersonalAnswer::open(keys, scope, &sealed).map(Some),
+        None if locked => Ok(None),
+        None => Err(in_progress()),
+    }
+}
+
+/// Keeps the answer of a claimed key of one asker, as [`store`] does.
+///
+/// # Errors
+/// `idempotency_in_progress` when the key was answered meanwhile; the caller's work must then be rolled back.
+pub async fn store_personal<Tx: PersonalTx>(
+    tx: &mut Tx,
+    keys: &KeyRing,
+    scope: &Scope,
+    answer: &PersonalAnswer,
+) -> Result<()> {
+    let stored = sqlx::query(
+        "insert into personal_answers as a (scope, sealed_answer) values ($1, $2)
+         on conflict (scope) do update set sealed_answer = excluded.sealed_answer, created_at = excluded.created_at
+          where a.created_at <= ledger_now() - interval '24 hours'",
+    )
+    .bind(scope.as_str())
+    .bind(answer.seal(keys, scope)?)
+    .execute(&mut **tx)
+    .await?;
+    if stored.rows_affected() == 1 { Ok(()) } else { Err(in_progress()) }
 }
 
 fn in_progress() -> Error {

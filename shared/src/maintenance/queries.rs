@@ -58,11 +58,16 @@ pub struct Expiry {
 pub const CHUNK: u64 = 5_000;
 
 /// Everything that expires.
-pub const EXPIRIES: [Expiry; 19] = [
+pub const EXPIRIES: [Expiry; 20] = [
     Expiry {
         table: "idempotency_keys",
         delete: "delete from idempotency_keys where ctid = any (array(
                      select ctid from idempotency_keys where created_at < ledger_now() - interval '24 h' limit 5000))",
+    },
+    Expiry {
+        table: "personal_answers",
+        delete: "delete from personal_answers where ctid = any (array(
+                     select ctid from personal_answers where created_at < ledger_now() - interval '24 h' limit 5000))",
     },
     Expiry {
         table: "refresh_tokens",

@@ -31,7 +31,7 @@ pub struct Column {
 }
 
 /// Every column of sealed values. A test compares them with the schema.
-pub const COLUMNS: [Column; 8] = [
+pub const COLUMNS: [Column; 9] = [
     Column { table: "webhooks", name: "sealed_secret", key: ID, context: |key| Ok(secret_context(id(key)?)) },
     Column { table: "webhooks", name: "sealed_old_secret", key: ID, context: |key| Ok(secret_context(id(key)?)) },
     Column { table: "webhooks", name: "sealed_headers", key: ID, context: |key| Ok(headers_context(id(key)?)) },
@@ -62,6 +62,12 @@ pub const COLUMNS: [Column; 8] = [
             [tenant, route, name] => Ok(idempotency::context(id(std::slice::from_ref(tenant))?, route, name)),
             _ => Err(no_key()),
         },
+    },
+    Column {
+        table: "personal_answers",
+        name: "sealed_answer",
+        key: &[("scope", "text")],
+        context: |key| key.first().map(|scope| idempotency::personal::context(scope)).ok_or_else(no_key),
     },
 ];
 

@@ -83,7 +83,8 @@ async fn fill(ledger: &Ledger, owner: &PgPool, ring: &KeyRing, rows: usize) {
              insert into staff (id, email, name, sealed_secret) values ('{id}', 's{n}-{id}@x.example', 'x', '');
              insert into audit_chains (tenant_id, seq, sealed) values ('{tenant}', 0, '');
              insert into idempotency_keys (tenant_id, route, key, body_hash, status, headers, sealed_body)
-                 values ('{tenant}', 'POST /x, \"y\"', 'k{n}', '', 200, '{{}}', '')"
+                 values ('{tenant}', 'POST /x, \"y\"', 'k{n}', '', 200, '{{}}', '');
+             insert into personal_answers (scope, sealed_answer) values ('bearer/{id}', '')"
         );
         sqlx::raw_sql(AssertSqlSafe(make)).execute(owner).await.unwrap();
     }

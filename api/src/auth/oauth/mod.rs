@@ -45,7 +45,7 @@ use self::types::Exchange;
 use super::client::From;
 use super::types::Session;
 use crate::App;
-use crate::http::{Answer, ApiError, Body, RequestInfo, Result};
+use crate::http::{Answer, ApiError, Body, NotKept, RequestInfo, Result};
 use crate::routes::Tag;
 
 /// What an OpenID Connect issuer is asked for.
@@ -191,6 +191,7 @@ impl OAuthApi {
         app: Data<&App>,
         request: RequestInfo,
         from: From,
+        _key: NotKept,
         body: Body<Exchange>,
     ) -> Result<Answer<Session>> {
         let hash = token_hash(&body.code);

@@ -3,7 +3,7 @@
 mod keys;
 pub mod mfa;
 mod oauth;
-mod recovery;
+pub mod recovery;
 mod sessions;
 
 use std::time::Duration;

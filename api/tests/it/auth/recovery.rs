@@ -21,7 +21,7 @@ async fn reset(app: &TestApp, token: &str, password: &str) -> Reply {
 }
 
 /// Stores tokens as the mail's handler does.
-async fn store_tokens(app: &TestApp, user: impl std::fmt::Display, purpose: &str, tokens: &[&str]) {
+pub async fn store_tokens(app: &TestApp, user: impl std::fmt::Display, purpose: &str, tokens: &[&str]) {
     for token in tokens {
         let hash: String = token_hash(token).iter().map(|byte| format!("{byte:02x}")).collect();
         app.db

@@ -1,5 +1,7 @@
 //! The first answer of a POST is kept and replayed.
 
+mod personal;
+
 use std::time::Duration;
 
 use futures::future::join_all;
