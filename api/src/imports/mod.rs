@@ -44,7 +44,8 @@ impl ImportsApi {
     /// metadata and schema are JSON. It takes the permission to make such things, and `files:read`.
     ///
     /// What is there already is left as it is, so the same file may be imported twice: people by address, webhooks by URL and event
-    /// types, event types by name. A row that is wrong is told in the report and does not stop the others. A `dry_run` makes nothing;
+    /// types, event types by name. A row that is wrong is told in the report and does not stop the others; of a file that breaks off,
+    /// or has too many rows, what comes before is made, and the import has failed. A `dry_run` makes nothing;
     /// it does not see a limit of the tenant that only rows far apart reach together. When it is finished webhooks are
     /// told by `import.finished`. A tenant has at most ten imports that wait or run.
     #[oai(path = "/imports", method = "post", operation_id = "imports.create")]
@@ -171,7 +172,8 @@ impl ImportsApi {
         };
         tx.commit().await?;
         let object = object.ok_or_else(|| {
-            let detail = "there is no report: nothing failed, it is not finished yet, or it was kept for seven days";
+            let detail =
+                "there is no report: nothing failed, it has not ended by itself yet, or it was kept for seven days";
             ApiError::conflict("import_no_report", detail)
         })?;
         let facts = Facts {

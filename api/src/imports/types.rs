@@ -131,7 +131,7 @@ impl From<ImportRow> for Import {
             has_report: row.has_report,
             job_id: row.job_id.0,
             requested_by: row.requested_by.0,
-            last_error: row.job.error.map(RawJson::stored),
+            last_error: row.refused.or(row.job.error).map(RawJson::stored),
             created_at: Time(row.created_at),
             finished_at: row.finished_at.map(Time),
         }

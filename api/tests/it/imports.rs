@@ -150,4 +150,36 @@ async fn a_file_that_is_no_table_fails_with_its_reason() {
         (&json!("failed"), &json!("columns_invalid")),
         "{import}"
     );
+    let lines = report(&app, &acme.owner, &import).await;
+    assert!(lines.len() == 1 && lines[0].starts_with("1,,columns_invalid,"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn of_a_file_that_cannot_be_read_to_its_end_the_rest_is_made_and_reported() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let owner = &acme.owner;
+    let _worker = app.worker();
+    let endless = "x".repeat(300 * 1024);
+    let lines =
+        format!("{{\"name\":\"a.b\"}}\n{{\"name\":\"a..b\"}}\n{{\"name\":\"a.c\"}}\n{{\"name\":\"{endless}\"}}\n");
+    let body = json!({ "resource": "event_types", "mode": "commit", "format": "ndjson" });
+    let import = ask(owner, "t.txt", "text/plain", lines.as_bytes(), body).await;
+    let job = import["job_id"].as_str().unwrap();
+    let path = format!("/imports/{}", import["id"].as_str().unwrap());
+    for again in [false, true] {
+        if again {
+            owner.post_empty(&format!("/jobs/{job}/retry")).await.expect(202); // as after a crash before its end was stored
+        }
+        owner.until(job, "failed").await;
+        let import = owner.get(&path).await.expect(200)["data"].clone();
+        assert_eq!((counts(&import), &import["state"]), ([3, 2, 0, 1], &json!("failed")), "{import}");
+        assert_eq!(import["last_error"]["code"], "row_too_large", "{import}");
+        let lines = report(&app, owner, &import).await;
+        assert!(lines[0].starts_with("2,/name,") && lines[1].starts_with("4,,row_too_large,after row 3:"), "{lines:?}");
+        let events = owner.get("/events?type=import.finished").await.expect(200);
+        assert_eq!(events["data"].as_array().unwrap().len(), 1, "{events}");
+        assert_eq!(events["data"][0]["payload"]["refused"]["code"], "row_too_large", "{events}");
+    }
+    assert_eq!(app.db.sql("select count(*)::text from import_errors").await, [Some("0".to_owned())]);
 }

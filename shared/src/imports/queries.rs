@@ -7,6 +7,7 @@ use super::{Format, KEPT, MOST_FAULTS, MOST_LIVE, Mode, Resource};
 use crate::exports::source::Column;
 use crate::infra::db::TenantTx;
 use crate::infra::ids::{ActorId, FileId, ImportId, JobId, ObjectId, RunId, UserId};
+use crate::jobs::State;
 use crate::jobs::carrier::{self, Carrier};
 use crate::{Error, Fault, Result};
 
@@ -40,6 +41,8 @@ pub struct ImportRow {
     pub finished_at: Option<DateTime<Utc>>,
     pub expires_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
+    /// Why the file was refused as a whole, as JSON.
+    pub refused: Option<String>,
     /// The report can be downloaded.
     pub has_report: bool,
     #[sqlx(flatten)]
@@ -49,7 +52,11 @@ pub struct ImportRow {
 impl ImportRow {
     /// `finished`, or how its job stands.
     pub fn state(&self) -> &'static str {
-        if self.finished_at.is_some() { "finished" } else { self.job.state().as_str() }
+        match (self.finished_at, &self.refused) {
+            (None, _) => self.job.state().as_str(),
+            (Some(_), None) => "finished",
+            (Some(_), Some(_)) => State::Failed.as_str(),
+        }
     }
 
     /// What it is of, and how.
@@ -85,7 +92,7 @@ pub struct NewImport<'a> {
 fn select(rest: &str) -> sqlx::AssertSqlSafe<String> {
     sqlx::AssertSqlSafe(format!(
         "select e.id, e.file_id, e.number, e.resource, e.format, e.mode, e.requested_by, e.user_id, e.permissions, e.job_id,
-                e.position, e.created, e.unchanged, e.failed, e.object_id, e.finished_at, e.expires_at, e.created_at,
+                e.position, e.created, e.unchanged, e.failed, e.object_id, e.finished_at, e.expires_at, e.created_at, e.refused,
                 e.object_id is not null and coalesce(e.expires_at > ledger_now(), false) as has_report, {}
            from imports e {} where e.tenant_id = $1 {rest}",
         carrier::COLUMNS,
@@ -201,7 +208,8 @@ pub async fn note(tx: &mut TenantTx, id: ImportId, faults: &[(i64, Vec<Fault>)])
     let sql = "
         insert into import_errors (tenant_id, import_id, row, n, pointer, code, detail)
         select $1, $2, f.* from unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[]) f
-         limit greatest(0, $8 - (select count(*) from import_errors where tenant_id = $1 and import_id = $2))";
+         limit greatest(0, $8 - (select count(*) from import_errors where tenant_id = $1 and import_id = $2))
+        on conflict do nothing"; // what a run before has noted of the file as a whole
     sqlx::query(sql)
         .bind(tx.tenant())
         .bind(id)
@@ -253,15 +261,17 @@ pub async fn begin_report(
     Ok(before)
 }
 
-/// Ends the import. False when another run has it.
-pub async fn finish(tx: &mut TenantTx, id: ImportId, run: RunId) -> Result<bool> {
-    let sql = "update imports set finished_at = ledger_now(), expires_at = ledger_now() + $4 * interval '1 s'
+/// Ends the import; `refused` says, as JSON, why the file was refused as a whole. False when another run has it.
+pub async fn finish(tx: &mut TenantTx, id: ImportId, run: RunId, refused: Option<&str>) -> Result<bool> {
+    let sql =
+        "update imports set finished_at = ledger_now(), expires_at = ledger_now() + $4 * interval '1 s', refused = $5
                 where tenant_id = $1 and id = $2 and run = $3 and finished_at is null";
     let ended = sqlx::query(sql)
         .bind(tx.tenant())
         .bind(id)
         .bind(run)
         .bind(KEPT.as_secs() as i64)
+        .bind(refused)
         .execute(&mut **tx)
         .await?
         .rows_affected();

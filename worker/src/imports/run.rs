@@ -38,7 +38,7 @@ const CHUNK: usize = 200;
 pub async fn run(job: RunImport, run: Arc<Run>, ctx: Arc<Context>) -> Result<Outcome> {
     let token = RunId::generate();
     let mut tx = ctx.db.tenant(run.tenant).await?;
-    let Some(import) = rows::take(&mut tx, job.import, token).await? else { return Ok(Outcome::Done(None)) };
+    let Some(import) = rows::take(&mut tx, job.import, token).await? else { return ended(&mut tx, &job).await };
     let (resource, format, mode) = import.kind()?;
     let may = match may(&mut tx, &import, resource).await? {
         Ok(may) => may,
@@ -59,6 +59,14 @@ pub async fn run(job: RunImport, run: Arc<Run>, ctx: Arc<Context>) -> Result<Out
     let work =
         Work { import, resource, mode, token, run: &run, ctx: &ctx, maker, position, counts, seen: HashSet::new() };
     work.go(records(bytes, format, columns(resource))).await
+}
+
+/// What a run before has come to.
+async fn ended(tx: &mut TenantTx, job: &RunImport) -> Result<Outcome> {
+    match rows::find(tx, job.import).await?.and_then(|import| import.refused) {
+        Some(refused) => Ok(Outcome::Fail(serde_json::from_str(&refused)?)),
+        None => Ok(Outcome::Done(None)),
+    }
 }
 
 /// What rows may give: what whoever asked might do then, and the person in whose name it is may still do.
@@ -97,26 +105,27 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn go(mut self, mut records: Receiver<Result<Record, Stop>>) -> Result<Outcome> {
-        let (mut read, mut chunk) = (0, Vec::new());
+        let (mut read, mut chunk, mut refused) = (0, Vec::new(), None);
         loop {
             if self.run.cancelled.is_cancelled() {
                 return Ok(Outcome::Cancelled);
             }
             let record = match records.recv().await.transpose() {
+                Ok(Some(_)) if read == MOST_ROWS => {
+                    let detail = format!("a file has at most {MOST_ROWS} rows; divide it");
+                    refused = Some(JobError::new("too_many_rows", detail));
+                    None
+                }
                 Ok(record) => record,
                 Err(Stop::Failed(error)) => return Err(error),
                 Err(Stop::Refused { code, detail }) => {
-                    let detail = format!("after row {}: {detail}", read);
-                    return Ok(Outcome::Fail(JobError::new(code, detail)));
+                    refused = Some(JobError::new(code, format!("after row {read}: {detail}")));
+                    None
                 }
             };
-            let ended = record.is_none();
+            let ended = record.is_none(); // whatever could be read before is made
             if let Some(record) = record {
                 read += 1;
-                if read > MOST_ROWS {
-                    let detail = format!("a file has at most {MOST_ROWS} rows; divide it");
-                    return Ok(Outcome::Fail(JobError::new("too_many_rows", detail)));
-                }
                 if read > self.position {
                     chunk.push(record);
                 }
@@ -128,7 +137,7 @@ impl Work<'_> {
                 self.run.progress(&json!({ "rows": self.position, "failed": self.counts.failed }));
             }
             if ended {
-                return self.finish().await;
+                return self.finish(refused).await;
             }
         }
     }
@@ -187,11 +196,11 @@ impl Work<'_> {
         if faults.is_empty() { Ok(()) } else { rows::note(tx, self.import.id, faults).await }
     }
 
-    /// Writes the report, if anything is wrong, and ends the import with it.
-    async fn finish(self) -> Result<Outcome> {
+    /// Writes the report, if anything is wrong, and ends the import with it. `refused` is what is wrong with the file as a whole.
+    async fn finish(self, refused: Option<JobError>) -> Result<Outcome> {
         let (tenant, id) = (self.run.tenant, self.import.id);
         let mut written = None;
-        if self.counts.failed > 0 {
+        if self.counts.failed > 0 || refused.is_some() {
             let mut tx = self.ctx.db.tenant(tenant).await?;
             let (object, _) = objects::begin(&mut tx, Purpose::Report, 0, 0).await?;
             let Some(before) = rows::begin_report(&mut tx, id, self.token, object).await? else {
@@ -200,11 +209,16 @@ impl Work<'_> {
             if let Some(before) = before {
                 objects::abandon(&mut tx, before).await?;
             }
+            if let Some(JobError { code, message }) = &refused {
+                let fault = Fault { pointer: String::new(), code: code.clone().into(), detail: message.clone() };
+                self.note(&mut tx, &[(self.position + 1, vec![fault])]).await?;
+            }
             tx.commit().await?;
             written = Some((object, report::write(self.ctx, tenant, id, object).await?));
         }
         let mut tx = self.ctx.db.tenant(tenant).await?;
-        if !rows::finish(&mut tx, id, self.token).await? {
+        let why = refused.as_ref().map(serde_json::to_string).transpose()?;
+        if !rows::finish(&mut tx, id, self.token, why.as_deref()).await? {
             return Ok(Outcome::Done(None)); // another run has it, and gives the object up
         }
         if let Some((object, stored)) = written {
@@ -213,11 +227,16 @@ impl Work<'_> {
         let told = json!({
             "import_id": id, "resource": self.import.resource, "mode": self.import.mode, "rows": self.position,
             "created": self.counts.created, "unchanged": self.counts.unchanged, "failed": self.counts.failed,
+            "refused": refused,
         });
         let further = announce(&mut tx, FINISHED_EVENT, &told, &self.run.cause).await?;
         tx.commit().await?;
         self.ctx.dispatcher.offer(&further);
-        tracing::info!(rows = self.position, failed = self.counts.failed, "an import is finished");
-        Ok(Outcome::Done(Some(to_raw_value(&told)?)))
+        let refused_by = refused.as_ref().map(|error| error.code.as_str());
+        tracing::info!(rows = self.position, failed = self.counts.failed, refused_by, "an import is finished");
+        match refused {
+            Some(error) => Ok(Outcome::Fail(error)),
+            None => Ok(Outcome::Done(Some(to_raw_value(&told)?))),
+        }
     }
 }

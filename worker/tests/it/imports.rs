@@ -131,6 +131,6 @@ async fn a_run_that_was_thought_dead_goes_no_further() {
     imports::take(&mut tx, stage.import, new).await.unwrap().unwrap();
     let counts = Counts { created: 7, ..Counts::default() };
     assert!(!imports::advance(&mut tx, stage.import, old, 7, counts).await.unwrap());
-    assert!(!imports::finish(&mut tx, stage.import, old).await.unwrap());
+    assert!(!imports::finish(&mut tx, stage.import, old, None).await.unwrap());
     assert!(imports::advance(&mut tx, stage.import, new, 7, counts).await.unwrap());
 }
