@@ -16,15 +16,14 @@ use millwork_shared::idempotency::{IdempotencyRecord, queries};
 use millwork_shared::infra::crypto::KeyRing;
 use millwork_shared::infra::db::TenantTx;
 use millwork_shared::infra::ids::TenantId;
+use poem::Request;
 use poem::http::{HeaderName, StatusCode};
-use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 use sha2::{Digest, Sha256};
 
 use super::answer::{Answer, Rendered};
 use super::caller::Caller;
 use super::error::{ApiError, Result};
+use super::marked::marked;
 use crate::App;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -172,24 +171,4 @@ impl DerefMut for Work {
     }
 }
 
-impl<'a> ApiExtractor<'a> for Idempotency {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", MARKER))))
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        Ok(Self::of(request)?)
-    }
-}
+marked!(Idempotency, Header, MARKER, Idempotency::of);

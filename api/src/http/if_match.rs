@@ -1,11 +1,9 @@
 //! `If-Match`: a change is made only to the version that the client has seen.
 
 use poem::http::{StatusCode, header};
-use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::error::{ApiError, Result};
+use super::marked::marked;
 
 /// Names the extractor in the raw document; [`super::document`] puts the header in its place.
 pub(super) const MARKER: &str = "x-millwork-if-match";
@@ -38,28 +36,9 @@ impl IfMatch {
     }
 }
 
-impl<'a> ApiExtractor<'a> for IfMatch {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", MARKER))))
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        let header = request.headers().get(header::IF_MATCH).map(|v| v.to_str().unwrap_or("\u{fffd}"));
-        Ok(Self::parse(header)?)
-    }
-}
+marked!(IfMatch, Header, MARKER, |request| {
+    IfMatch::parse(request.headers().get(header::IF_MATCH).map(|v| v.to_str().unwrap_or("\u{fffd}")))
+});
 
 #[cfg(test)]
 mod tests {

@@ -26,6 +26,8 @@ pub mod guard;
 pub mod idempotency;
 /// `If-Match`.
 pub mod if_match;
+/// Parameters that are read by hand.
+mod marked;
 /// `?limit=` and `?cursor=`.
 pub mod page;
 /// What a route needs, said in its signature.

@@ -17,13 +17,11 @@ use std::sync::Arc;
 use millwork_shared::idempotency::personal::{Asker, PersonalAnswer, PersonalTx, Scope};
 use millwork_shared::idempotency::queries;
 use millwork_shared::infra::crypto::KeyRing;
-use poem::{Request, RequestBody};
-use poem_openapi::registry::{MetaParamIn, MetaSchema, MetaSchemaRef};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ExtractParamOptions};
 
 use super::answer::{Answer, Rendered};
 use super::error::{ApiError, Result};
 use super::idempotency::{Idempotency, reused};
+use super::marked::marked;
 use crate::App;
 
 /// Names [`NotKept`] in the raw document.
@@ -84,25 +82,4 @@ impl Kept {
 #[derive(Debug)]
 pub struct NotKept;
 
-impl<'a> ApiExtractor<'a> for NotKept {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn param_in() -> Option<MetaParamIn> {
-        Some(MetaParamIn::Header)
-    }
-
-    fn param_schema_ref() -> Option<MetaSchemaRef> {
-        Some(MetaSchemaRef::Inline(Box::new(MetaSchema::new_with_format("string", MARKER))))
-    }
-
-    async fn from_request(
-        request: &'a Request,
-        _body: &mut RequestBody,
-        _options: ExtractParamOptions<()>,
-    ) -> poem::Result<Self> {
-        Idempotency::of(request)?;
-        Ok(Self)
-    }
-}
+marked!(NotKept, Header, MARKER, |request| Idempotency::of(request).map(|_| NotKept));
