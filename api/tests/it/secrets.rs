@@ -7,8 +7,9 @@ use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use millwork_api::auth::totp;
+use millwork_shared::infra::crypto::token_hash;
 use millwork_shared::testing::object_store::ObjectStore;
 use millwork_shared::testing::smtp::SmtpServer;
 use millwork_shared::testing::{HttpReceiver, Reply as Answer, TestDb, redis_url};
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use url::Url;
 
+use crate::auth::oauth::browser::{Browser, parameter};
+use crate::auth::oauth::{PUBLIC_URL, RETURN_URL, registered};
 use crate::support::{Client, PATIENCE, Reply};
 
 const BINARIES: [&str; 3] = ["api", "worker", "scheduler"];
@@ -62,6 +65,7 @@ fn free_port() -> u16 {
 struct Fleet {
     processes: Vec<Child>,
     logs: PathBuf,
+    url: String,
     client: Client,
 }
 
@@ -78,7 +82,8 @@ impl Fleet {
             command.stdout(log.try_clone().unwrap()).stderr(log);
             processes.push(command.spawn().unwrap());
         }
-        let fleet = Self { processes, logs, client: Client::new(&format!("http://127.0.0.1:{}", ports[0]), None) };
+        let url = format!("http://127.0.0.1:{}", ports[0]);
+        let fleet = Self { processes, logs, client: Client::new(&url, None), url };
         for port in ports {
             let client = Client::new(&format!("http://127.0.0.1:{port}"), None);
             until("a process is ready", async || {
@@ -148,6 +153,7 @@ async fn no_process_logs_a_secret_whatever_it_is_asked_to_log() {
     let keys = [[7_u8; 32], [9; 32]].map(|key| STANDARD.encode(key));
     keys.iter().for_each(|key| drop(secrets.note("master key", key)));
     let storage = ObjectStore::start().await;
+    let provider = registered("acme", PUBLIC_URL, 0, json!({})).await;
     let collector = secrets.note("collector's header", "otlp-header-value");
     let fleet = Fleet::start(&[
         ("DATABASE_URL", db.url.clone()),
@@ -162,6 +168,11 @@ async fn no_process_logs_a_secret_whatever_it_is_asked_to_log() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", free_port())),
         ("OTEL_EXPORTER_OTLP_HEADERS", format!("authorization={collector}")),
         ("OTEL_BSP_SCHEDULE_DELAY", "10".to_owned()),
+        ("PUBLIC_URL", PUBLIC_URL.to_owned()),
+        ("OAUTH_ACME_CLIENT_ID", provider.client_id),
+        ("OAUTH_ACME_CLIENT_SECRET", secrets.note("client secret", provider.client_secret.expose())),
+        ("OAUTH_ACME_ISSUER", provider.issuer),
+        ("OAUTH_RETURN_URLS", RETURN_URL.to_owned()),
         ("LOG_FORMAT", "json".to_owned()),
         ("RUST_LOG", LEVELS.to_owned()),
         ("SHUTDOWN_GRACE_S", "2".to_owned()),
@@ -208,6 +219,40 @@ async fn no_process_logs_a_secret_whatever_it_is_asked_to_log() {
     let session = anonymous.post("/auth/login", login.clone()).await.expect(200);
     secrets.note("third access token", text(&session["data"]["access_token"]));
     anonymous.post("/auth/login", login).await.expect(401); // a recovery code is good once
+
+    // Another provider's word: what a browser carries, and a front end exchanges.
+    let verifier = secrets.note("verifier", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+    let challenge = URL_SAFE_NO_PAD.encode(token_hash(&verifier));
+    let begin = [("return_to", RETURN_URL), ("challenge", challenge.as_str())];
+    let begin = Url::parse_with_params(&format!("{PUBLIC_URL}/api/v1/auth/oauth/acme"), begin).unwrap();
+    let mut browser = Browser::new(PUBLIC_URL, &fleet.url);
+    let address = browser.get(begin.as_str()).await.header("location").to_owned();
+    let guest = secrets.note("address at the provider", "ida.entity@secrets.example");
+    let back = browser.agree(&address, &guest).await;
+    for name in ["code", "state"] {
+        secrets.note(&format!("the provider's {name}"), parameter(&back, name).unwrap());
+    }
+    let end = browser.get(&back).await.header("location").to_owned();
+    let code = secrets.note("code to exchange", parameter(&end, "code").unwrap());
+    let exchange = json!({ "code": code, "verifier": verifier });
+    let session = anonymous.post("/auth/oauth/exchange", exchange.clone()).await.expect(200);
+    secrets.note("access token of the exchange", text(&session["data"]["access_token"]));
+    anonymous.post("/auth/oauth/exchange", exchange).await.expect(401);
+
+    // A guest, and a link to a file.
+    let invitation = json!({ "email": secrets.note("guest", "gus.guest@secrets.example"), "roles": ["viewer"] });
+    owner.post("/invitations", invitation).await.expect(201);
+    let token = secrets.note("invitation token", mailed_token(&mails, "/accept-invitation?token=").await);
+    let acceptance = json!({ "token": token, "name": "Gus", "password": "gus guest 77 battery" });
+    secrets.note("guest's password", "gus guest 77 battery");
+    anonymous.post("/invitations/accept", acceptance.clone()).await.expect(201);
+    anonymous.post("/invitations/accept", acceptance).await.expect(410);
+    let file = owner.upload("a.txt", "text/plain", b"content-of-a-file").await.expect(201);
+    secrets.note("content", "content-of-a-file");
+    let link = owner.get(&format!("/files/{}/url", text(&file["data"]["id"]))).await.expect(200);
+    let link = text(&link["data"]["url"]);
+    secrets.note("signature of a link", parameter(link, "X-Amz-Signature").unwrap());
+    assert_eq!(Reply::of(anonymous.request_url(Method::GET, link)).await.text(), "content-of-a-file");
 
     // A program, an endpoint, an event, calls and mails.
     let key = owner.post("/api-keys", json!({ "name": "k", "permissions": ["jobs:read", "jobs:submit"] })).await;

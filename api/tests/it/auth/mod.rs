@@ -2,7 +2,7 @@
 
 mod keys;
 pub mod mfa;
-mod oauth;
+pub mod oauth;
 pub mod recovery;
 mod sessions;
 

@@ -1,7 +1,7 @@
 //! Signing in by another provider: a real one, `oidc-provider`, in a process of its own on loopback; GitHub is played.
 
 mod accounts;
-mod browser;
+pub mod browser;
 mod front_end;
 mod github;
 mod refused;
@@ -16,8 +16,8 @@ use crate::support::{Options, Reply, TestApp};
 use browser::Browser;
 
 /// What people reach the API by. Nobody resolves it: the browser knows where that is.
-const PUBLIC_URL: &str = "https://api.example";
-const RETURN_URL: &str = "https://app.example/signed-in?from=millwork";
+pub const PUBLIC_URL: &str = "https://api.example";
+pub const RETURN_URL: &str = "https://app.example/signed-in?from=millwork";
 
 /// An API that knows a provider, and a person before a browser.
 struct Stage {
@@ -48,7 +48,7 @@ fn issuer(index: usize) -> String {
 }
 
 /// Registers us with a running provider, as `name`.
-async fn registered(name: &str, public_url: &str, index: usize, mut client: Value) -> ProviderSettings {
+pub async fn registered(name: &str, public_url: &str, index: usize, mut client: Value) -> ProviderSettings {
     let issuer = issuer(index);
     client["redirect_uris"] = json!([format!("{public_url}/api/v1/auth/oauth/{name}/callback")]);
     let us = crate::support::Client::new(&issuer, None).request(Method::POST, "//reg").json(&client);
