@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use self::types::{Export, NewExport, Wanted};
 use crate::App;
+use crate::auth::sessions;
 use crate::files::links::to_read;
 use crate::files::types::ContentLink;
 use crate::http::content::Facts;
@@ -46,7 +47,8 @@ impl ExportsApi {
     /// What changes while it runs may be in it or not. A tenant has at most ten exports that wait or run.
     ///
     /// `personal_data` is what is kept of one member, with what for and for how long (GDPR articles 15 and 20). Whoever
-    /// may export gets their own, with how they sign in; somebody else's takes `personal_data:read`.
+    /// may export gets their own, with how they sign in, and everybody by `POST /auth/personal-data`; somebody else's takes
+    /// `personal_data:read`.
     #[oai(path = "/exports", method = "post", operation_id = "exports.create")]
     async fn create(
         &self,
@@ -56,42 +58,26 @@ impl ExportsApi {
         key: Idempotency,
         body: Body<NewExport>,
     ) -> Result<Accepted<Export>> {
-        let Wanted { resource, format, filters } = body.wanted().map_err(ApiError::invalid)?;
-        may_read(&caller, resource, &filters)?;
-        let mut tx = match key.begin(&app, &caller, body.hash()).await? {
-            Begun::Replay(answer) => return Ok(answer.into()),
-            Begun::Work(tx) => tx,
-        };
-        let id = ExportId::generate();
-        let mut job = NewJob::of(caller.tenant, &RunExport { export: id })?.caused_by(&request.cause());
-        job.submitted_by = Some(caller.actor());
-        let new = New {
-            id,
-            resource,
-            format,
-            compress: body.compress.map(Into::into),
-            filters: &filters,
-            requested_by: caller.actor(),
-            notify: matches!(caller.credential, Credential::Session(_)).then_some(caller.user),
-            job: job.id,
-        };
-        if let Some(user) = filters.user_id {
-            match members::get(&mut tx, UserId(user)).await {
-                Err(Error::NotFound(_)) => {
-                    let fault = Fault::new("/user_id", "unknown", "is no member of this tenant");
-                    return Err(ApiError::invalid(vec![fault]));
-                }
-                member => drop(member?),
-            }
-        }
-        rows::insert(&mut tx, &new).await?;
-        let job = [job];
-        jobs::enqueue(&mut tx, &job).await?;
-        let export = Export::from(rows::get(&mut tx, id).await?);
-        let location = app.url(&format!("/api/v1/exports/{id}"));
-        let answer = tx.finish(Accepted::at(&export, location)?).await?;
-        app.dispatcher.offer(&job);
-        Ok(answer)
+        let wanted = body.wanted().map_err(ApiError::invalid)?;
+        may_read(&caller, wanted.resource, &wanted.filters)?;
+        begin(&app, &caller, &request, (key, body.hash()), wanted).await
+    }
+
+    /// Export what is kept of me
+    ///
+    /// In the tenant of this session: as `POST /exports` with `personal_data` and one's own id, for which everybody may ask (GDPR
+    /// articles 15 and 20). A mail tells when it is ready, and `GET /exports/{id}/download` leads to it.
+    #[oai(path = "/auth/personal-data", method = "post", operation_id = "auth.export_personal_data")]
+    async fn own(
+        &self,
+        caller: Caller,
+        app: Data<&App>,
+        request: RequestInfo,
+        key: Idempotency,
+    ) -> Result<Accepted<Export>> {
+        sessions::of(&caller)?;
+        let wanted = Wanted::personal_data(Some(caller.user.0), None);
+        begin(&app, &caller, &request, (key.by(caller.user), no_body()), wanted).await
     }
 
     /// List exports
@@ -177,6 +163,51 @@ impl ExportsApi {
         };
         Answer::new(&to_read(&app, caller.tenant, object.id, &facts, LINK)?)
     }
+}
+
+/// Has a job write what is wanted.
+async fn begin(
+    app: &App,
+    caller: &Caller,
+    request: &RequestInfo,
+    (key, body_hash): (Idempotency, [u8; 32]),
+    wanted: Wanted,
+) -> Result<Accepted<Export>> {
+    let Wanted { resource, format, compress, filters } = wanted;
+    let mut tx = match key.begin(app, caller, body_hash).await? {
+        Begun::Replay(answer) => return Ok(answer.into()),
+        Begun::Work(tx) => tx,
+    };
+    let id = ExportId::generate();
+    let mut job = NewJob::of(caller.tenant, &RunExport { export: id })?.caused_by(&request.cause());
+    job.submitted_by = Some(caller.actor());
+    let new = New {
+        id,
+        resource,
+        format,
+        compress,
+        filters: &filters,
+        requested_by: caller.actor(),
+        notify: matches!(caller.credential, Credential::Session(_)).then_some(caller.user),
+        job: job.id,
+    };
+    if let Some(user) = filters.user_id {
+        match members::get(&mut tx, UserId(user)).await {
+            Err(Error::NotFound(_)) => {
+                let fault = Fault::new("/user_id", "unknown", "is no member of this tenant");
+                return Err(ApiError::invalid(vec![fault]));
+            }
+            member => drop(member?),
+        }
+    }
+    rows::insert(&mut tx, &new).await?;
+    let job = [job];
+    jobs::enqueue(&mut tx, &job).await?;
+    let export = Export::from(rows::get(&mut tx, id).await?);
+    let location = app.url(&format!("/api/v1/exports/{id}"));
+    let answer = tx.finish(Accepted::at(&export, location)?).await?;
+    app.dispatcher.offer(&job);
+    Ok(answer)
 }
 
 /// # Errors

@@ -65,7 +65,16 @@ pub struct NewExport {
 pub struct Wanted {
     pub resource: Resource,
     pub format: Format,
+    pub compress: Option<Compression>,
     pub filters: Filters,
+}
+
+impl Wanted {
+    /// All that is kept of a person.
+    pub fn personal_data(user_id: Option<Uuid>, compress: Option<Compression>) -> Self {
+        let filters = Filters { user_id, ..Filters::default() };
+        Self { resource: Resource::PersonalData, format: Format::Json, compress, filters }
+    }
 }
 
 /// Which rows; those of the resource's list
@@ -200,7 +209,9 @@ impl NewExport {
             faults.push(Fault::new("/filters/to", "empty", "is not after `from`"));
         }
         match self.format {
-            Some(format) if faults.is_empty() => Ok(Wanted { resource, format: format.into(), filters }),
+            Some(format) if faults.is_empty() => {
+                Ok(Wanted { resource, format: format.into(), compress: self.compress.map(Into::into), filters })
+            }
             _ => Err(faults),
         }
     }
@@ -219,8 +230,7 @@ impl NewExport {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let filters = Filters { user_id: self.user_id, ..Filters::default() };
-        Ok(Wanted { resource: Resource::PersonalData, format: Format::Json, filters })
+        Ok(Wanted::personal_data(self.user_id, self.compress.map(Into::into)))
     }
 }
 

@@ -10,11 +10,43 @@ use crate::support::{Client, Reply, TestApp};
 async fn copy(app: &TestApp, by: &Client, user: &str) -> Value {
     let body = json!({ "resource": "personal_data", "user_id": user });
     let export = by.post("/exports", body).await.expect(202)["data"].clone();
+    downloaded(app, by, &export).await
+}
+
+/// What an export shows when it is ready.
+async fn downloaded(app: &TestApp, by: &Client, export: &Value) -> Value {
     by.until(export["job_id"].as_str().unwrap(), "succeeded").await;
     let path = format!("/exports/{}/download", export["id"].as_str().unwrap());
     let link = by.get(&path).await.expect(200)["data"]["url"].as_str().unwrap().to_owned();
     let reply = Reply::of(app.anonymous().request_url(Method::GET, &link)).await;
     serde_json::from_slice(&reply.body).unwrap_or_else(|error| panic!("{error}: {}", reply.text()))
+}
+
+#[tokio::test]
+async fn whoever_may_not_export_gets_their_own_copy_nevertheless() {
+    let app = TestApp::start().await;
+    let acme = app.tenant("acme").await;
+    let vic = acme.member(Role::Viewer).await;
+    let id = vic.user().await;
+    let link = format!(
+        "insert into identities (issuer, subject, user_id, provider, email)
+         values ('https://id.example', 's', '{id}', 'acme', 'vic@id.example')"
+    );
+    app.db.sql(link).await;
+    let _worker = app.worker();
+    let body = json!({ "resource": "personal_data", "user_id": id });
+    vic.post("/exports", body).await.problem(403, "permission_missing");
+    let post =
+        async || Reply::of(vic.request(Method::POST, "/auth/personal-data").header("idempotency-key", "k")).await;
+    let export = post().await.expect(202)["data"].clone();
+    assert_eq!(post().await.expect(202)["data"]["id"], export["id"]);
+    let own = downloaded(&app, &vic, &export).await;
+    assert_eq!(own["user_id"], id.as_str());
+    assert_eq!(rows(&own, "identities")[0]["email"], "vic@id.example");
+    // It is nobody else's, and not for programs to ask for.
+    let path = format!("/exports/{}/download", export["id"].as_str().unwrap());
+    acme.owner.get(&path).await.problem(403, "export_private");
+    acme.api_key(&["exports:read"]).await.post_empty("/auth/personal-data").await.problem(409, "not_a_session");
 }
 
 fn rows<'a>(copy: &'a Value, section: &str) -> &'a Vec<Value> {

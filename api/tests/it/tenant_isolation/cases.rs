@@ -74,6 +74,7 @@ pub fn cases() -> Vec<Case> {
         member("auth.end_session").of(Session),
         member("auth.end_sessions"),
         member("auth.enrol_totp"),
+        member("auth.export_personal_data"),
         anyone("auth.forgot_password"),
         member("auth.identities"),
         anyone("auth.login"),
