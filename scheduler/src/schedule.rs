@@ -4,7 +4,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use apalis_core::worker::builder::WorkerBuilder;
+use apalis::prelude::WorkerBuilder;
 use apalis_cron::{CronScheduler, Tick};
 use chrono::Utc;
 use futures::FutureExt;

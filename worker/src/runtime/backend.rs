@@ -10,10 +10,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use apalis::prelude::{Backend, Task, WorkerContext};
+use apalis_core::backend::BackendConfig;
 use apalis_core::backend::finalize::Ephemeral;
-use apalis_core::backend::{Backend, BackendConfig};
-use apalis_core::task::Task;
-use apalis_core::worker::context::WorkerContext;
 use millwork_shared::infra::ids::JobId;
 use millwork_shared::jobs::Queue;
 use millwork_shared::jobs::queries::Claimed;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use apalis_core::task::Task;
+use apalis::prelude::Task;
 use futures::FutureExt;
 use millwork_shared::Category;
 use millwork_shared::audit::{self, Origin};

@@ -27,8 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apalis_core::worker::builder::WorkerBuilder;
-use apalis_core::worker::ext::parallelize::ParallelizeExt;
+use apalis::prelude::{ParallelizeExt, WorkerBuilder};
 use futures::FutureExt;
 use millwork_shared::Result;
 use millwork_shared::infra::db::{Durability, SystemDb};
