@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use millwork_shared::Error;
 use millwork_shared::infra::db::{Db, Durability};
+use millwork_shared::infra::tasks;
 use sqlx::PgPool;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::Ledger;
 
@@ -101,4 +105,31 @@ async fn a_dedicated_connection_has_the_systems_role_and_is_replaced_when_it_is_
     let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await.unwrap();
     assert_ne!(pid.to_string(), pids[0]);
     drop(owner);
+}
+
+/// A server that refuses each session with an error of that severity and code.
+async fn refusing(severity: &'static str, code: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tasks::spawn("refusing", async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut startup = vec![0; stream.read_i32().await.unwrap() as usize - 4];
+            stream.read_exact(&mut startup).await.unwrap();
+            let fields = format!("S{severity}\0V{severity}\0C{code}\0Mcould not write init file\0\0");
+            let length = (fields.len() as i32 + 4).to_be_bytes();
+            stream.write_all(&[b"E", &length[..], fields.as_bytes()].concat()).await.unwrap();
+        }
+    });
+    format!("postgres://u:p@127.0.0.1:{port}/x?sslmode=disable")
+}
+
+#[tokio::test]
+async fn a_server_that_gives_new_sessions_up_is_away_and_one_that_refuses_us_is_not() {
+    for (severity, code, away) in
+        [("FATAL", "XX000", true), ("FATAL", "53100", true), ("FATAL", "28P01", false), ("ERROR", "XX000", false)]
+    {
+        let db = Db::connect_lazy(refusing(severity, code).await.parse().unwrap(), 1);
+        let error = db.identity().await.err().unwrap();
+        assert_eq!(matches!(error, Error::Unavailable { .. }), away, "{severity} {code}: {error}");
+    }
 }

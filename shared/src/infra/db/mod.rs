@@ -9,7 +9,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions, PgSeverity};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use self::transaction::Transaction;
@@ -207,10 +208,18 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
         | sqlx::Error::BeginFailed => true,
         // connection exception, insufficient resources, operator intervention (restart, statement timeout), I/O error
         sqlx::Error::Database(db) => {
-            db.code().is_some_and(|c| ["08", "53", "57", "58"].iter().any(|class| c.starts_with(class)))
+            let class = |of: &str| db.code().is_some_and(|code| code.starts_with(of));
+            ["08", "53", "57", "58"].into_iter().any(class) || (class("XX") && ends_the_session(&**db))
         }
         _ => false,
     }
+}
+
+/// Whether PostgreSQL gave the session up. On a full disk it does so to new ones, as for a failure of its own ("could not write
+/// init file").
+fn ends_the_session(error: &dyn DatabaseError) -> bool {
+    let severity = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
+    matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// One tenant's transaction. Dropped without [`commit`](Self::commit), it rolls back.
