@@ -66,7 +66,8 @@ impl ExportsApi {
     /// Export what is kept of me
     ///
     /// In the tenant of this session: as `POST /exports` with `personal_data` and one's own id, for which everybody may ask (GDPR
-    /// articles 15 and 20). A mail tells when it is ready, and `GET /exports/{id}/download` leads to it.
+    /// articles 15 and 20). A mail tells when it is ready, and `GET /exports/{id}/download` leads to it, which takes
+    /// `exports:read`: every built-in role has it.
     #[oai(path = "/auth/personal-data", method = "post", operation_id = "auth.export_personal_data")]
     async fn own(
         &self,

@@ -1,4 +1,4 @@
-//! `Idempotency-Key` where no tenant asks but a person, one of the staff, or whoever holds a token (decision 0043).
+//! `Idempotency-Key` where no tenant asks but a person, one of the staff, or whoever holds a token (decision 43).
 //!
 //! ```text
 //! let kept = key.of_asker(&app, Asker::Person(caller.user), body.hash());
@@ -78,7 +78,7 @@ impl Kept {
 }
 
 /// An `Idempotency-Key` that is read and not kept: of requests that open or end a session. Why, and what a repeat of each
-/// does, is decision 0043.
+/// does, is decision 43.
 #[derive(Debug)]
 pub struct NotKept;
 

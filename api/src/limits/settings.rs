@@ -67,7 +67,10 @@ pub fn parse_address_limit(text: &str) -> Result<u32, String> {
 pub fn cost(method: &str, pattern: &str) -> u32 {
     match (method, pattern.strip_prefix("/api/v1").unwrap_or(pattern)) {
         ("POST", "/jobs/batch") => 10,
-        ("POST", "/jobs/replay" | "/jobs/cancel" | "/jobs/cleanup" | "/exports" | "/imports") => 20,
+        (
+            "POST",
+            "/jobs/replay" | "/jobs/cancel" | "/jobs/cleanup" | "/exports" | "/auth/personal-data" | "/imports",
+        ) => 20,
         ("GET", "/jobs/stats" | "/audit-logs" | "/search" | "/usage") => 5,
         _ => 1,
     }

@@ -155,6 +155,23 @@ async fn a_file_that_is_no_table_fails_with_its_reason() {
 }
 
 #[tokio::test]
+async fn why_a_file_is_refused_comes_after_as_many_faults_as_a_report_has() {
+    let app = TestApp::start().await;
+    let acme = app.quiet_tenant("acme").await;
+    let _worker = app.worker();
+    let file = format!("name\n{}{}", "a..b\n".repeat(10_050), "x".repeat(300 * 1024));
+    let body = json!({ "resource": "event_types", "mode": "commit" });
+    let import = ask(&acme.owner, "t.csv", "text/csv", file.as_bytes(), body).await;
+    acme.owner.until(import["job_id"].as_str().unwrap(), "failed").await;
+    let path = format!("/imports/{}", import["id"].as_str().unwrap());
+    let import = acme.owner.get(&path).await.expect(200)["data"].clone();
+    assert_eq!(counts(&import), [10_050, 0, 0, 10_050], "{import}");
+    let lines = report(&app, &acme.owner, &import).await;
+    assert_eq!(lines.len(), 10_001);
+    assert!(lines[10_000].starts_with("10051,,row_too_large,"), "{}", lines[10_000]);
+}
+
+#[tokio::test]
 async fn of_a_file_that_cannot_be_read_to_its_end_the_rest_is_made_and_reported() {
     let app = TestApp::start().await;
     let acme = app.quiet_tenant("acme").await;

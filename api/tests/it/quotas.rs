@@ -134,7 +134,6 @@ async fn requests_that_could_not_be_written_are_written_later() {
     acme.owner.get("/auth/me").await.expect(200);
     app.app.requests.write(&app.db.db).await;
     app.db.sql("alter table gone rename to usage").await;
-    assert_eq!(app.app.requests.unwritten(acme.id), 1);
     app.app.requests.write(&app.db.db).await;
     assert_eq!(app.db.sql("select used::text from usage where metric = 'requests'").await, [Some("1".to_owned())]);
 }

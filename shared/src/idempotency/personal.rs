@@ -1,4 +1,4 @@
-//! First answers to people and to staff. Their requests are no tenant's, and hold passwords and tokens (decision 0043).
+//! First answers to people and to staff. Their requests are no tenant's, and hold passwords and tokens (decision 43).
 
 use std::fmt;
 use std::ops::DerefMut;

@@ -208,8 +208,7 @@ pub async fn note(tx: &mut TenantTx, id: ImportId, faults: &[(i64, Vec<Fault>)])
     let sql = "
         insert into import_errors (tenant_id, import_id, row, n, pointer, code, detail)
         select $1, $2, f.* from unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[]) f
-         limit greatest(0, $8 - (select count(*) from import_errors where tenant_id = $1 and import_id = $2))
-        on conflict do nothing"; // what a run before has noted of the file as a whole
+         limit greatest(0, $8 - (select count(*) from import_errors where tenant_id = $1 and import_id = $2))";
     sqlx::query(sql)
         .bind(tx.tenant())
         .bind(id)

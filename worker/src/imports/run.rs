@@ -209,12 +209,9 @@ impl Work<'_> {
             if let Some(before) = before {
                 objects::abandon(&mut tx, before).await?;
             }
-            if let Some(JobError { code, message }) = &refused {
-                let fault = Fault { pointer: String::new(), code: code.clone().into(), detail: message.clone() };
-                self.note(&mut tx, &[(self.position + 1, vec![fault])]).await?;
-            }
             tx.commit().await?;
-            written = Some((object, report::write(self.ctx, tenant, id, object).await?));
+            let last = refused.as_ref().map(|why| (self.position + 1, why));
+            written = Some((object, report::write(self.ctx, (tenant, id), object, last).await?));
         }
         let mut tx = self.ctx.db.tenant(tenant).await?;
         let why = refused.as_ref().map(serde_json::to_string).transpose()?;
